@@ -1,0 +1,1 @@
+"""Convolutional-network research in JAX and Flax."""

@@ -1,0 +1,56 @@
+"""Pictures of images, drawn with Pillow alone."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from PIL import Image, ImageDraw, ImageFont
+
+Images = UInt8[np.ndarray, "n h w c"] | Float[np.ndarray, "n h w c"]
+
+_GAP, _FONT_SIZE = 3, 13
+
+
+def contact_sheet(
+    rows: Sequence[tuple[str, Images]], *, columns: Sequence[str] = (), tile: int = 64
+) -> UInt8[np.ndarray, "height width 3"]:
+    """Returns one picture of rows of images, each row's caption at its left.
+
+    Images are uint8, or floats of which those outside [0, 1] are cut off; of other than one or
+    three channels the mean is shown. Each fits into a square of `tile` pixels: small ones are
+    enlarged by a whole number, so that their pixels stay visible. `columns` are headings.
+    """
+    font = ImageFont.load_default(_FONT_SIZE)
+    words = [caption for caption, _ in rows]
+    left = 2 * _GAP + max((round(font.getlength(word)) for word in words), default=0)
+    top = _GAP + (_FONT_SIZE + 2 * _GAP if columns else 0)
+    pitch = tile + _GAP
+    count = max([len(columns), *(len(images) for _, images in rows)])
+    sheet = Image.new("RGB", (left + count * pitch, top + len(rows) * pitch), "white")
+    draw = ImageDraw.Draw(sheet)
+    for i, heading in enumerate(columns):
+        draw.text((left + i * pitch + tile // 2, _GAP), heading, "black", font, anchor="mt")
+    for j, (caption, images) in enumerate(rows):
+        y = top + j * pitch
+        draw.text((_GAP, y + tile // 2), caption, "black", font, anchor="lm")
+        for i, image in enumerate(images):
+            sheet.paste(_tile(image, tile), (left + i * pitch, y))
+    return np.asarray(sheet)
+
+
+def _tile(image: UInt8[np.ndarray, "h w c"] | Float[np.ndarray, "h w c"], size: int) -> Image.Image:
+    """Returns an image in RGB, centred on a grey square."""
+    if image.dtype != np.uint8:
+        image = np.round(255 * np.clip(np.nan_to_num(image.astype(np.float32)), 0, 1))
+    if image.shape[-1] != 3:
+        image = np.repeat(image.mean(axis=-1, keepdims=True), 3, axis=-1)
+    picture = Image.fromarray(np.round(image).astype(np.uint8))
+    larger = size // max(picture.size)
+    if larger:
+        shape = tuple(side * larger for side in picture.size)
+        picture = picture.resize(shape, Image.Resampling.NEAREST)
+    else:
+        picture.thumbnail((size, size), Image.Resampling.LANCZOS)
+    square = Image.new("RGB", (size, size), "lightgrey")
+    square.paste(picture, tuple((size - side) // 2 for side in picture.size))
+    return square

@@ -1,0 +1,271 @@
+"""What a network consists of, operation by operation, without data and without weights.
+
+The model is traced on shapes alone; every module call that has no module calls inside becomes an
+operation, and a row of the summary. FLOPs are those of one image at inference, a multiply-add
+counted as two (`layers.arithmetic`).
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from flax.traverse_util import flatten_dict
+from jaxtyping import PyTree
+
+from cnn_jax.layers import arithmetic
+from cnn_jax.layers.arithmetic import ReceptiveField
+from cnn_jax.models import modules
+from cnn_jax.models.registry import count_parameters, variable_shapes
+
+FLOAT_BYTES = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Operation:
+    """A call of a module that calls no other: a node of the network's graph."""
+
+    module: nn.Module  # its options; it is bound to no variables
+    name: str  # its path in the model
+    inputs: tuple[int | None, ...]  # 0: the images, i: what operation i returned, from 1 on
+    input_shape: tuple[int, ...]  # of the first input, without the batch
+    output_shape: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One operation; sizes are those of one image."""
+
+    name: str  # its path in the model
+    kind: str
+    output_shape: tuple[int, ...]  # without the batch
+    kernel: tuple[int, ...] | None
+    stride: tuple[int, ...] | None
+    parameters: int
+    flops: int | None  # None: not known for this kind of module
+    receptive_field: tuple[int, ...] | None  # in input pixels; None once the image is flattened
+    activation_bytes: int  # of the output, in float32
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """The rows of a network in the order of computation."""
+
+    image_shape: tuple[int, int, int]
+    rows: tuple[Row, ...]
+    trainable: int
+    not_trainable: int
+
+    def as_json(self) -> dict[str, Any]:
+        """Returns `layers`, one object a row, and `total`."""
+        return {
+            "image_shape": self.image_shape,
+            "layers": [dataclasses.asdict(row) for row in self.rows],
+            "total": {
+                "parameters": self.trainable,
+                "trainable": self.trainable,
+                "not_trainable": self.not_trainable,
+                "flops": sum(row.flops or 0 for row in self.rows),
+                "activation_bytes": sum(row.activation_bytes for row in self.rows),
+            },
+        }
+
+
+def operations(model: nn.Module, image_shape: tuple[int, int, int]) -> list[Operation]:
+    """Returns what a model does to images of one shape at inference, in the order of computation.
+
+    An input is None where no module returned it, as with the bare sum of two outputs. A network
+    without such inputs is described in full: another framework can build it from the list.
+
+    Raises:
+      InputError: the images are too small for the network.
+
+    >>> from cnn_jax.models.registry import build_model
+    >>> first, second, *_ = operations(build_model("lenet", 10), (28, 28, 1))
+    >>> first.name, first.inputs, first.output_shape, second.name, second.inputs
+    ('pad', (0,), (32, 32, 1), 'conv1', (1,))
+    """
+    return _trace(model, image_shape, variable_shapes(model, image_shape))
+
+
+def summarize(model: nn.Module, image_shape: tuple[int, int, int]) -> Summary:
+    """Returns the summary of a model for images of one shape.
+
+    Raises:
+      InputError: the images are too small for the network.
+
+    >>> from cnn_jax.models.registry import build_model
+    >>> summarize(build_model("lenet", 10), (28, 28, 1)).trainable
+    61706
+    """
+    variables = variable_shapes(model, image_shape)
+    params = variables.get("params", {})
+    found = _trace(model, image_shape, variables)
+    sizes = _parameters_by_path(params)
+    fields = _receptive_fields(found)
+    rows = tuple(_row(*each, sizes) for each in zip(found, fields, strict=True))
+    trainable = count_parameters(params)
+    return Summary(image_shape, rows, trainable, count_parameters(variables) - trainable)
+
+
+def _trace(
+    model: nn.Module, image_shape: tuple[int, int, int], variables: PyTree
+) -> list[Operation]:
+    recorder = _Recorder()
+
+    def forward(variables: PyTree, images: jax.Array) -> jax.Array:
+        recorder.number(images, 0)
+        return model.apply(variables, images, train=False)
+
+    with nn.intercept_methods(recorder):
+        jax.eval_shape(forward, variables, jax.ShapeDtypeStruct((1, *image_shape), jnp.float32))
+    return recorder.operations
+
+
+class _Recorder:
+    """Makes an operation of every innermost module call, and follows the arrays between them."""
+
+    def __init__(self) -> None:
+        self.operations: list[Operation] = []
+        self._numbers: dict[int, int] = {}
+        self._arrays: list[jax.Array] = []  # keeps traced arrays alive, so that no id is used twice
+
+    def number(self, array: jax.Array, number: int) -> None:
+        """Remembers which operation returned an array."""
+        self._numbers[id(array)] = number
+        self._arrays.append(array)
+
+    def __call__(self, call: Callable, args: tuple, kwargs: dict, context: Any) -> Any:
+        before = len(self.operations)
+        output = call(*args, **kwargs)
+        inner = context.method_name != "__call__" or len(self.operations) > before
+        inputs = [arg for arg in args if isinstance(arg, jax.Array)]
+        if inner or not inputs or not isinstance(output, jax.Array):
+            return output
+        if any(output is array for array in inputs):
+            output = jnp.copy(output)  # what dropout passes on at inference is an output of its own
+        self._record(context.module, inputs, output)
+        return output
+
+    def _record(self, module: nn.Module, inputs: list[jax.Array], output: jax.Array) -> None:
+        self.operations.append(
+            Operation(
+                module=module.clone(parent=None),
+                name="/".join(module.path),
+                inputs=tuple(self._numbers.get(id(array)) for array in inputs),
+                input_shape=inputs[0].shape[1:],
+                output_shape=output.shape[1:],
+            )
+        )
+        self.number(output, len(self.operations))
+
+
+def _parameters_by_path(params: PyTree) -> dict[str, int]:
+    sizes: dict[str, int] = {}
+    for path, leaf in flatten_dict(params, sep="/").items():
+        name = path.rpartition("/")[0]
+        sizes[name] = sizes.get(name, 0) + leaf.size
+    return sizes
+
+
+def _row(
+    operation: Operation, field: tuple[ReceptiveField, ...] | None, parameters: dict[str, int]
+) -> Row:
+    module, output_shape = operation.module, operation.output_shape
+    kernel, stride = window_and_stride(module)
+    return Row(
+        name=operation.name,
+        kind=kind(module),
+        output_shape=output_shape,
+        kernel=kernel,
+        stride=stride,
+        parameters=parameters.get(operation.name, 0),
+        flops=flops(module, operation.input_shape, output_shape),
+        receptive_field=field and tuple(f.size for f in field),
+        activation_bytes=math.prod(output_shape) * FLOAT_BYTES,
+    )
+
+
+def _receptive_fields(found: list[Operation]) -> list[tuple[ReceptiveField, ...] | None]:
+    """Returns the field behind each operation.
+
+    What no module returned, such as a sum of branches, sees as far as anything before it.
+    """
+    largest = (ReceptiveField(), ReceptiveField())
+    fields: list[tuple[ReceptiveField, ...] | None] = [largest]
+    for operation in found:
+        inputs = [largest if i is None else fields[i] for i in operation.inputs]
+        field = _grow(inputs, operation.module, len(operation.output_shape))
+        largest = _largest([largest, field]) if field else largest
+        fields.append(field)
+    return fields[1:]
+
+
+def _grow(fields: list, module: nn.Module, rank: int) -> tuple[ReceptiveField, ...] | None:
+    """Returns the field behind a module: where branches meet, the largest of theirs."""
+    if rank < 3 or None in fields:
+        return None
+    field = _largest(fields)
+    kernel, stride = window_and_stride(module)
+    if kernel is None:
+        return field
+    dilation = getattr(module, "dilation", 1)
+    dilations = arithmetic.per_dimension(dilation, len(kernel), "dilation")
+    return tuple(
+        f.through(k, s, d) for f, k, s, d in zip(field, kernel, stride, dilations, strict=True)
+    )
+
+
+def _largest(fields: list[tuple[ReceptiveField, ...]]) -> tuple[ReceptiveField, ...]:
+    return tuple(max(each, key=lambda f: f.size) for each in zip(*fields, strict=True))
+
+
+def kind(module: nn.Module) -> str:
+    """Returns what a row calls a module: the function for an activation, else the class."""
+    return module.function if isinstance(module, modules.Activation) else type(module).__name__
+
+
+def window_and_stride(module: nn.Module) -> tuple[tuple[int, ...] | None, tuple[int, ...] | None]:
+    """Returns the spatial window and stride of a convolution or pooling, else (None, None)."""
+    if not isinstance(module, modules.Conv | modules.MaxPool | modules.AvgPool):
+        return None, None
+    window = tuple(module.window)
+    stride = window if module.stride is None else module.stride
+    return window, arithmetic.per_dimension(stride, len(window), "stride")
+
+
+def flops(module: nn.Module, input_shape: tuple, output_shape: tuple) -> int | None:
+    """Returns the FLOPs of a module for one image, None if its class is not one of ours.
+
+    Activations count one per element, whatever the function; dropout, padding and flattening none.
+    """
+    *space, channels = output_shape
+    match module:
+        case modules.Conv():
+            return arithmetic.conv_flops(
+                space,
+                module.window,
+                input_shape[-1],
+                channels,
+                groups=module.groups,
+                bias=module.use_bias,
+            )
+        case modules.Dense():
+            return arithmetic.dense_flops(input_shape[-1], channels, bias=module.use_bias)
+        case modules.MaxPool() | modules.AvgPool():
+            return arithmetic.pool_flops(space, module.window, channels)
+        case modules.GlobalAvgPool():
+            return math.prod(input_shape)
+        case modules.BatchNorm():
+            return arithmetic.norm_flops(output_shape)
+        case modules.Activation() | modules.Add():
+            return math.prod(output_shape)
+        case modules.ResponseNorm():
+            # A sum of squares over the neighbours, then scale, shift, power and quotient.
+            return math.prod(output_shape) * (2 * module.size + 4)
+        case modules.Dropout() | modules.DropPath() | modules.Flatten() | modules.ZeroPad():
+            return 0
+    return None

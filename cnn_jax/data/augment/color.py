@@ -1,0 +1,97 @@
+"""Brightness, exposure, contrast, saturation and hue. Results are cut off at 0 and 1."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from cnn_jax.data.augment.draws import Images, PerImage, PRNGKey, Strength, per_image, symmetric
+from cnn_jax.errors import InputError
+
+_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
+
+
+def luminance(images: Images) -> Float[Array, "n h w 1"]:
+    """Returns the grey of each pixel: of RGB that of BT.601, else the mean channel."""
+    if images.shape[-1] != len(_LUMA):
+        return images.mean(axis=-1, keepdims=True)
+    # Channel by channel, here and below: sums over an axis of three are slow on a CPU.
+    return sum(w * part for w, part in zip(_LUMA, jnp.split(images, 3, axis=-1), strict=True))
+
+
+def away_from(
+    images: Images, origin: Float[Array, "#n #h #w #c"], factor: Float[Array, "#n 1 1 1"]
+) -> Images:
+    """Returns images whose difference to `origin` is multiplied: 0 is the origin, 1 the image."""
+    return jnp.clip(images + (factor - 1) * (images - origin), 0, 1)
+
+
+def adjust_brightness(images: Images, *, delta: PerImage) -> Images:
+    """Adds `delta` to every channel."""
+    return jnp.clip(images + per_image(delta, images), 0, 1)
+
+
+def adjust_exposure(images: Images, *, factor: PerImage) -> Images:
+    """Multiplies every channel, as more or less light does."""
+    return jnp.clip(images * per_image(factor, images), 0, 1)
+
+
+def adjust_contrast(images: Images, *, factor: PerImage) -> Images:
+    """Multiplies the difference to the image's mean luminance; 0 leaves that grey alone."""
+    mean = luminance(images).mean(axis=(1, 2), keepdims=True)
+    return away_from(images, mean, per_image(factor, images))
+
+
+def adjust_saturation(images: Images, *, factor: PerImage) -> Images:
+    """Multiplies the difference to the pixel's luminance; 0 leaves a grey image."""
+    return away_from(images, luminance(images), per_image(factor, images))
+
+
+def adjust_hue(images: Images, *, delta: PerImage) -> Images:
+    """Turns the hue of RGB images by `delta` of the colour circle, in hue, saturation and value.
+
+    Raises InputError unless there are three channels.
+    """
+    if images.shape[-1] != 3:
+        raise InputError(f"hue needs images with 3 channels; these have {images.shape[-1]}")
+    red, green, blue = jnp.split(images, 3, axis=-1)
+    value = jnp.maximum(jnp.maximum(red, green), blue)
+    chroma = value - jnp.minimum(jnp.minimum(red, green), blue)
+    hue = 6 * per_image(delta, images) + _hue(red, green, blue, value, chroma)
+    # A channel lies below the value by a part of the chroma, a trapezoid of the hue.
+    below = [jnp.clip(jnp.minimum(k, 4 - k), 0, 1) for k in ((o + hue) % 6 for o in (5, 3, 1))]
+    return jnp.concatenate([value - chroma * part for part in below], axis=-1)
+
+
+def _hue(red: Array, green: Array, blue: Array, value: Array, chroma: Array) -> Array:
+    """Returns the hue in sixths of the circle, from red over green to blue; that of grey is 0."""
+    safe = jnp.where(chroma > 0, chroma, jnp.ones_like(chroma))
+    of_red, of_green, of_blue = (
+        (green - blue) / safe,
+        2 + (blue - red) / safe,
+        4 + (red - green) / safe,
+    )
+    return jnp.where(value == red, of_red, jnp.where(value == green, of_green, of_blue))
+
+
+def random_brightness(key: PRNGKey, images: Images, *, strength: Strength) -> Images:
+    """Adds to each image a number from ±strength."""
+    return adjust_brightness(images, delta=symmetric(key, len(images), strength))
+
+
+def random_exposure(key: PRNGKey, images: Images, *, strength: Strength) -> Images:
+    """Multiplies each image by a factor from 1 ± strength."""
+    return adjust_exposure(images, factor=1 + symmetric(key, len(images), strength))
+
+
+def random_contrast(key: PRNGKey, images: Images, *, strength: Strength) -> Images:
+    """Changes the contrast of each image by a factor from 1 ± strength."""
+    return adjust_contrast(images, factor=1 + symmetric(key, len(images), strength))
+
+
+def random_saturation(key: PRNGKey, images: Images, *, strength: Strength) -> Images:
+    """Changes the saturation of each image by a factor from 1 ± strength."""
+    return adjust_saturation(images, factor=1 + symmetric(key, len(images), strength))
+
+
+def random_hue(key: PRNGKey, images: Images, *, strength: Strength) -> Images:
+    """Turns the hue of each image by ±strength of the colour circle, 0.5 at most."""
+    return adjust_hue(images, delta=symmetric(key, len(images), strength))

@@ -1,0 +1,51 @@
+"""Mirror images and shifted crops: what moves pixels as a whole, without resampling."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Int
+
+from cnn_jax.data.augment.draws import Images, PRNGKey, Strength, chosen
+
+_PAD_MODE = {"zero": "constant", "edge": "edge", "reflect": "reflect"}
+
+
+def random_flip(key: PRNGKey, images: Images, *, probability: Strength = 0.5) -> Images:
+    """Mirrors each image left and right with the given probability."""
+    return jnp.where(chosen(key, len(images), probability), images[:, :, ::-1], images)
+
+
+def random_flip_vertical(key: PRNGKey, images: Images, *, probability: Strength = 0.5) -> Images:
+    """Turns each image upside down, as a mirror does, with the given probability."""
+    return jnp.where(chosen(key, len(images), probability), images[:, ::-1], images)
+
+
+def alternating_flip(images: Images, index: Int[Array, " n"], epoch: Int[Array, " n"]) -> Images:
+    """Mirrors every example left and right in every other epoch (arXiv 2404.00498, section 3.6).
+
+    `index` is an example's number in its dataset; a coin that depends on it alone says whether the
+    example starts mirrored. Two epochs in a row thus show each example both ways.
+    """
+    flip = _coins(index) ^ (epoch % 2 == 1)
+    return jnp.where(flip[:, None, None, None], images[:, :, ::-1], images)
+
+
+def _coins(index: Int[Array, " n"]) -> Bool[Array, " n"]:
+    """Returns a coin for each number, whatever generator jax is set to."""
+    key = jax.random.key(0, impl="threefry2x32")
+    return jax.vmap(lambda i: jax.random.bernoulli(jax.random.fold_in(key, i)))(index)
+
+
+def random_crop(key: PRNGKey, images: Images, *, padding: int, border: str = "zero") -> Images:
+    """Moves each image by up to `padding` whole pixels along both axes (pad, then crop).
+
+    `border` says what the image leaves behind: "zero", "edge" or "reflect" (about the edge pixel).
+    """
+    _, h, w, c = images.shape
+    pad = [(0, 0), (padding, padding), (padding, padding), (0, 0)]
+    padded = jnp.pad(images, pad, mode=_PAD_MODE[border])
+    corners = jax.random.randint(key, (len(images), 2), 0, 2 * padding + 1)
+    crop = partial(jax.lax.dynamic_slice, slice_sizes=(h, w, c))
+    # Measured on a CPU: as fast as any gather, and 8 times as fast as products with one-hot rows.
+    return jax.vmap(lambda image, corner: crop(image, (corner[0], corner[1], 0)))(padded, corners)

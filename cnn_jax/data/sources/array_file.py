@@ -1,0 +1,206 @@
+"""A NumPy .npz file of images and labels, for people with data of their own."""
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int32, UInt8
+
+from cnn_jax.config import Data
+from cnn_jax.data.carving import carve_test, take
+from cnn_jax.data.sources.memory import check_memory
+from cnn_jax.data.spec import Dataset, Spec, Split, shape_text
+from cnn_jax.errors import InputError
+
+# Keys of images and labels. One set is split; several are train, validation and test.
+_ONE_SET = (("images", "labels"), ("x", "y"))
+_SETS = {
+    "train": (("train_images", "train_labels"), ("x_train", "y_train")),
+    "validation": (
+        ("validation_images", "validation_labels"),
+        ("val_images", "val_labels"),
+        ("x_val", "y_val"),
+    ),
+    "test": (("test_images", "test_labels"), ("x_test", "y_test")),
+}
+
+
+def spec(data: Data) -> Spec:
+    """Returns the file's facts: the shape by the headers of its arrays, the classes by its
+    labels; no image is read.
+
+    Raises:
+      InputError: the file is not as `load` needs it.
+    """
+    return _File(data).spec
+
+
+def load(data: Data) -> Dataset:
+    """Reads a .npz file: `images` and `labels`, of which `data.test_fraction` is set apart for
+    testing, balanced over the classes; or `train_images`, `train_labels`, `test_images`,
+    `test_labels` and, if there is, `validation_images`, `validation_labels` (`val_...`). Keras's
+    names do as well: `x_train`, `y_train`, `x_test`, `y_test`.
+
+    Images are uint8, (N, H, W) or (N, H, W, C). Labels are whole numbers from 0, (N,) or (N, 1).
+    `class_names` may name the classes; otherwise there are as many as the largest label says.
+
+    Raises:
+      InputError: the file isn't like that.
+    """
+    file = _File(data)
+    sizes = [len(labels) for labels in file.labels.values()]
+    check_memory(sum(sizes), file.spec.image_shape, str(file.path))
+    splits = {part: Split(file.images(part), labels) for part, labels in file.labels.items()}
+    if "all" in splits:
+        whole = splits["all"]
+        is_test = carve_test(whole.labels, data.test_fraction, str(file.path))
+        splits = {"train": take(whole, ~is_test), "test": take(whole, is_test)}
+    return Dataset(file.spec, splits["train"], splits.get("validation"), splits["test"])
+
+
+class _File:
+    """A .npz file whose labels are read and checked, and whose images can be."""
+
+    def __init__(self, data: Data):
+        if not data.dir:
+            raise InputError("data.name is npz; data.dir must say which file, FILE.npz")
+        self.path = Path(data.dir).expanduser().absolute()
+        if not self.path.is_file():
+            raise InputError(f"data.dir: there is no file {self.path}")
+        try:
+            with zipfile.ZipFile(self.path) as archive:
+                members = [name for name in archive.namelist() if name.endswith(".npy")]
+                self.headers = {name[:-4]: _header(archive, name) for name in members}
+        except (OSError, ValueError, EOFError, SyntaxError, zipfile.BadZipFile) as error:
+            raise InputError(f"{self.path} is no whole .npz file ({error})") from error
+        self.keys = self._keys()
+        self.labels = {part: self._labels(part) for part in self.keys}
+        shapes = {part: self._image_shape(part) for part in self.keys}
+        if len(set(shapes.values())) > 1:
+            found = ", ".join(f"{part} {shape_text(shape)}" for part, shape in shapes.items())
+            raise InputError(f"{self.path}: the images of its sets differ in shape: {found}")
+        names = self._class_names()
+        self.spec = Spec(self.path.stem, next(iter(shapes.values())), names)
+
+    def images(self, part: str) -> UInt8[np.ndarray, "n h w c"]:
+        """Returns the images of a part, with their channels."""
+        images = self._read(self.keys[part][0])
+        return np.ascontiguousarray(images.reshape(len(images), *self.spec.image_shape))
+
+    def _read(self, key: str) -> np.ndarray:
+        try:
+            # Opened here, as np.load leaves a damaged file open.
+            with open(self.path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+                return arrays[key]
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise InputError(f"{self.path}: {key} can't be read ({error})") from error
+
+    def _keys(self) -> dict[str, tuple[str, str]]:
+        one = [pair for pair in _ONE_SET if set(pair) <= self.headers.keys()]
+        sets = {
+            part: pair
+            for part, pairs in _SETS.items()
+            for pair in pairs
+            if set(pair) <= self.headers.keys()
+        }
+        if {"train", "test"} <= sets.keys() and not one:
+            return sets
+        if len(one) == 1 and not sets:
+            return {"all": one[0]}
+        raise InputError(
+            f"{self.path} holds {', '.join(self.headers) or 'nothing'}; it should hold images and "
+            "labels, or train_images, train_labels, test_images and test_labels"
+        )
+
+    def _labels(self, part: str) -> Int32[np.ndarray, " n"]:
+        images, key = self.keys[part]
+        shape, kind = self.headers[key]
+        count = self.headers[images][0][:1]
+        if kind.kind not in "iu":
+            raise InputError(
+                f"{self.path}: {key} are {kind}; they must be whole numbers: labels.astype(int)"
+            )
+        if len(shape) == 2 and shape[1] > 1:
+            raise InputError(
+                f"{self.path}: {key} have shape {shape_text(shape)}, as one-hot labels do; they "
+                "must be class numbers: labels.argmax(1)"
+            )
+        if shape[:1] != count or shape[1:] not in ((), (1,)):
+            raise InputError(
+                f"{self.path}: {key} have shape {shape_text(shape)} and {images} "
+                f"{shape_text(self.headers[images][0])}; there must be a label for each image"
+            )
+        if not shape[0]:
+            raise InputError(f"{self.path}: {images} holds no images")
+        labels = self._read(key).reshape(-1)
+        if labels.min() < 0 or labels.max() >= 2**31:
+            worst = labels.min() if labels.min() < 0 else labels.max()
+            raise InputError(f"{self.path}: {key} has a label {worst}; labels count from 0")
+        return labels.astype(np.int32)
+
+    def _image_shape(self, part: str) -> tuple[int, int, int]:
+        key = self.keys[part][0]
+        shape, kind = self.headers[key]
+        if kind != np.uint8:
+            raise InputError(f"{self.path}: {key} are {kind}, not uint8; {self._advice(key)}")
+        if len(shape) not in (3, 4) or 0 in shape:
+            raise InputError(
+                f"{self.path}: {key} have shape {shape_text(shape)}; it must be N x H x W or "
+                "N x H x W x C"
+            )
+        if len(shape) == 4 and shape[1] in (1, 3, 4) and shape[2] == shape[3] > 4:
+            raise InputError(
+                f"{self.path}: {key} have shape {shape_text(shape)}, with channels first; they "
+                "must come last: np.moveaxis(images, 1, -1)"
+            )
+        height, width, channels = (*shape[1:], 1)[:3]
+        return height, width, channels
+
+    def _advice(self, key: str) -> str:
+        """Says how to make uint8 of what an array holds."""
+        images = self._read(key)
+        if images.dtype.kind not in "biuf" or not images.size:
+            return "pixels must be whole numbers from 0 to 255"
+        if images.dtype.kind == "f" and not np.isfinite(images).all():
+            bad = images.size - np.isfinite(images).sum()
+            return f"{bad} of its pixels are NaN or infinite; find out why before you convert them"
+        low, high = images.min(), images.max()
+        found = f"its pixels go from {low} to {high}"
+        if images.dtype.kind == "b":
+            return "save images.astype(np.uint8) * 255"
+        if low >= 0 and high <= 1 and images.dtype.kind == "f":
+            return f"{found}; save np.rint(images * 255).astype(np.uint8)"
+        if low >= 0 and high <= 255:
+            return f"{found}; save np.rint(images).astype(np.uint8)"
+        return f"{found}; scale them to 0 to 255, round, and save as np.uint8"
+
+    def _class_names(self) -> tuple[str, ...]:
+        top = max(int(labels.max()) for labels in self.labels.values())
+        if top == 0:
+            raise InputError(f"{self.path} has one class only; at least two are needed")
+        if "class_names" not in self.headers:
+            return tuple(map(str, range(top + 1)))
+        shape, kind = self.headers["class_names"]
+        if kind.kind != "U" or len(shape) != 1:
+            raise InputError(f"{self.path}: class_names must be a list of strings, not {kind}")
+        names = tuple(self._read("class_names").tolist())
+        if top >= len(names):
+            raise InputError(
+                f"{self.path} has a label {top}, but {len(names)} class_names; "
+                f"labels must be 0 to {len(names) - 1}"
+            )
+        return names
+
+
+def _header(archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], np.dtype]:
+    """Returns the shape and dtype of an array without reading it."""
+    with archive.open(name) as file:
+        version = np.lib.format.read_magic(file)
+        read = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }.get(version)
+        if read is None:
+            raise ValueError(f"{name} has the format {version}")
+        shape, _, kind = read(file)
+    return shape, kind

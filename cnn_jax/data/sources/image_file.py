@@ -1,0 +1,134 @@
+"""One image file, decoded and brought to size on the host; or the reason why it can't be."""
+
+import io
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageOps
+
+_ROTATED = (5, 6, 7, 8)  # values of the EXIF orientation that swap height and width
+_ORIENTATION = 0x0112
+_MODES = {1: "L", 3: "RGB"}
+
+
+class BadImage(ValueError):
+    """A file that is no whole image; the message says why, without the file's name."""
+
+
+@contextmanager
+def strict_pillow() -> Iterator[None]:
+    """Makes Pillow refuse what it only warns of: images so large that they may be an attack.
+
+    Other warnings, such as of odd metadata, are dropped. It changes the process's warning filters,
+    so it is entered once around all reading, not in each thread.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield
+
+
+def image_size(content: bytes) -> tuple[int, int]:
+    """Returns an image's height and width as it is to be seen (EXIF orientation).
+
+    Raises:
+      BadImage: it is empty, no image, or too large (Pillow's limit, 89 megapixels by default).
+    """
+    with _open(content) as image:
+        width, height = image.size
+        try:
+            rotated = image.getexif().get(_ORIENTATION) in _ROTATED
+        except Exception as error:  # a PNG may have its orientation after its pixels
+            raise BadImage(f"is corrupt or truncated ({_reason(error)})") from error
+    return (width, height) if rotated else (height, width)
+
+
+def decode_image(content: bytes, *, size: int, channels: int) -> UInt8[np.ndarray, "h w c"]:
+    """Returns an image file's pixels, upright (EXIF orientation), 8 bits, gray or RGB.
+
+    `size` > 0 scales the shorter side to it and crops the centre, with antialiasing; 0 leaves
+    the image as it is. `channels` is 1 (luma) or 3. Transparency is dropped; of an animation the
+    first frame is taken; 16-bit gray is scaled to 8 bits.
+
+    Raises:
+      BadImage: the file is empty, truncated, corrupt, no image, of float pixels, or too large.
+    """
+    with _open(content) as image:
+        try:
+            if size and image.format == "JPEG":
+                image.draft(None, (2 * size, 2 * size))  # decodes at a coarser scale, if large
+            image.load()
+            upright = ImageOps.exif_transpose(image)
+        except Exception as error:  # every decoder of Pillow has its own kinds
+            raise BadImage(f"is corrupt or truncated ({_reason(error)})") from error
+        upright = _eight_bits(upright).convert(_MODES[channels])
+        fitted = _fit(upright, size) if size else upright
+        return np.array(fitted).reshape(fitted.height, fitted.width, channels)
+
+
+def fit_array(image: np.ndarray, size: int) -> np.ndarray:
+    """Scales an array (H, W, C) as `decode_image` does a file; any number of channels.
+
+    >>> import numpy as np
+    >>> fit_array(np.zeros((6, 4, 5), np.uint8), 2).shape
+    (2, 2, 5)
+    """
+    if not size:
+        return image
+    planes = [
+        np.array(_fit(Image.fromarray(image[..., channel]), size))
+        for channel in range(image.shape[-1])
+    ]
+    return np.stack(planes, axis=-1)
+
+
+def read_bytes(path: Path) -> bytes:
+    """Returns a file's content.
+
+    Raises:
+      BadImage: the file can't be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BadImage(f"can't be read ({error.strerror})") from error
+
+
+def _open(content: bytes) -> Image.Image:
+    if not content:
+        raise BadImage("is empty")
+    try:
+        return Image.open(io.BytesIO(content))
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        limit = Image.MAX_IMAGE_PIXELS / 1e6
+        raise BadImage(f"has more than {limit:.0f} megapixels, too many to decode") from error
+    except Exception as error:  # an unknown format, or a header that breaks its decoder
+        raise BadImage("is no image, or not in a format that Pillow reads") from error
+
+
+def _fit(image: Image.Image, size: int) -> Image.Image:
+    """Scales and crops in one pass: the largest centred square becomes size × size."""
+    side = min(image.size)
+    left, top = (image.width - side) / 2, (image.height - side) / 2
+    box = (left, top, left + side, top + side)
+    return image.resize((size, size), Image.Resampling.BILINEAR, box=box)
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Pillow would clip deeper pixels at 255 when it converts them."""
+    if image.mode == "F":
+        raise BadImage("has float pixels; save it with 8 bits a channel")
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        pixels = np.array(image).astype(np.int64)
+        if pixels.min() < 0 or pixels.max() > 65535:
+            raise BadImage("has pixels of more than 16 bits; save it with 8 bits a channel")
+        return Image.fromarray(np.rint(pixels / 257).astype(np.uint8))
+    return image
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,292 @@
+"""A folder of image files: DIR/{train,test}/CLASS/*, or DIR/CLASS/* split by a fixed rule."""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Int32, UInt8
+
+from cnn_jax.config import Data
+from cnn_jax.data.carving import carve_test
+from cnn_jax.data.sources.cache import cache_path, read_cache, write_cache
+from cnn_jax.data.sources.image_file import (
+    BadImage,
+    decode_image,
+    image_size,
+    read_bytes,
+    strict_pillow,
+)
+from cnn_jax.data.sources.memory import check_memory
+from cnn_jax.data.sources.quiet import say, track
+from cnn_jax.data.spec import Dataset, Spec, Split
+from cnn_jax.errors import InputError
+
+EXTENSIONS = frozenset(
+    {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+)
+_PARTS = {"train": ("train",), "validation": ("validation", "val", "valid"), "test": ("test",)}
+
+
+class _Files(NamedTuple):
+    """The image files of one part of the folder, by their paths below it, and their labels."""
+
+    paths: list[str]
+    labels: Int32[np.ndarray, " n"]
+
+
+class _Decoded(NamedTuple):
+    """The readable files of a part, their content's hashes, and what was skipped and why."""
+
+    paths: Int32[np.ndarray, " n"]  # indices into _Files.paths
+    images: UInt8[np.ndarray, "n h w c"]
+    labels: Int32[np.ndarray, " n"]
+    hashes: UInt8[np.ndarray, "n 16"]
+    skipped: tuple[str, ...]
+
+
+def spec(data: Data) -> Spec:
+    """Returns the folder's facts: its classes by their folders, the size of its images by
+    `data.image_size` or else the header of the first that can be read.
+
+    Raises:
+      InputError: the folder is not laid out as it should be.
+    """
+    root = _root(data)
+    classes, parts = _scan(root)
+    return _spec(root, classes, parts, data)
+
+
+def load(data: Data) -> Dataset:
+    """Decodes a folder of images; see `cnn_jax.data.datasets.load_dataset`.
+
+    Files that are equal byte for byte and lie both in train or validation and in test are
+    counted on stderr: they make the test easier than it should be.
+    """
+    root = _root(data)
+    classes, parts = _scan(root)
+    facts = _spec(root, classes, parts, data)
+    check_memory(sum(len(f.paths) for f in parts.values()), facts.image_shape, str(root))
+    decoded = {part: _read(root, part, files, facts, data) for part, files in parts.items()}
+    skipped = tuple(line for each in decoded.values() for line in each.skipped)
+    if skipped:
+        say(f"warning: {len(skipped)} bad files of {root} are skipped, such as {skipped[0]}")
+    for part, each in decoded.items():
+        _check_classes(root, part, each, facts)
+    if "all" in decoded:
+        whole, files = decoded.pop("all"), parts.pop("all")
+        is_test = carve_test(whole.labels, data.test_fraction, str(root))
+        decoded = {"train": _select(whole, ~is_test), "test": _select(whole, is_test)}
+        parts = {"train": files, "test": files}
+    _warn_of_duplicates(root, parts, decoded)
+    splits = {part: Split(each.images, each.labels) for part, each in decoded.items()}
+    return Dataset(facts, splits["train"], splits.get("validation"), splits["test"], skipped)
+
+
+def _root(data: Data) -> Path:
+    if not data.dir:
+        raise InputError("data.name is image_folder; data.dir must say which folder")
+    root = Path(data.dir).expanduser().absolute()
+    if not root.is_dir():
+        raise InputError(f"data.dir: there is no folder {root}")
+    return root
+
+
+def _scan(root: Path) -> tuple[list[str], dict[str, _Files]]:
+    """Returns the classes, sorted by name, and the files of each part: "all" for one tree."""
+    try:
+        places = _places(root)
+        first = places.get("all") or places["train"]
+        classes = [folder.name for folder in _folders(first)]
+        if len(classes) < 2:
+            raise InputError(
+                f"{first} has {len(classes)} class folders; at least two are needed, "
+                f"as in {first}/cats and {first}/dogs"
+            )
+        return classes, {part: _files(root, place, classes) for part, place in places.items()}
+    except OSError as error:
+        raise InputError(f"{error.filename} can't be read: {error.strerror}") from error
+
+
+def _places(root: Path) -> dict[str, Path]:
+    """Returns which folder holds which part. A folder train that holds no folders is a class."""
+    if not (root / "train").is_dir() or not _folders(root / "train"):
+        return {"all": root}
+    found = {
+        part: next((root / name for name in names if (root / name).is_dir()), None)
+        for part, names in _PARTS.items()
+    }
+    if found["test"] is None:  # as with TFDS, what is there to evaluate on is the test
+        found["test"], found["validation"] = found["validation"], None
+    if found["test"] is None:
+        raise InputError(
+            f"{root} has a folder train but none called test or validation; "
+            f"to have {root / 'train'} itself split, give that as data.dir"
+        )
+    return {part: place for part, place in found.items() if place}
+
+
+def _folders(place: Path) -> list[Path]:
+    return sorted(p for p in place.iterdir() if p.is_dir() and not p.name.startswith("."))
+
+
+def _files(root: Path, place: Path, classes: list[str]) -> _Files:
+    paths, labels = [], []
+    for folder in _folders(place):
+        if folder.name not in classes:
+            raise InputError(f"{folder} is no class of train, which has {', '.join(classes)}")
+        found = sorted(path.relative_to(root).as_posix() for path in _images(folder))
+        if not found:
+            raise InputError(
+                f"{folder} holds no image ({', '.join(sorted(EXTENSIONS))}); "
+                "delete the folder if it is no class"
+            )
+        paths += found
+        labels += [classes.index(folder.name)] * len(found)
+    if not paths:
+        raise InputError(f"{place} holds no class folders; it should have those of train")
+    return _Files(paths, np.array(labels, np.int32))
+
+
+def _images(folder: Path) -> Iterator[Path]:
+    """Yields the files that should be images by their names, at any depth."""
+
+    def refuse(error: OSError) -> None:
+        raise error
+
+    for place, below, names in os.walk(folder, onerror=refuse):
+        below[:] = [name for name in below if not name.startswith(".")]
+        for name in names:
+            if not name.startswith(".") and os.path.splitext(name)[1].lower() in EXTENSIONS:
+                yield Path(place, name)
+
+
+def _spec(root: Path, classes: list[str], parts: dict[str, _Files], data: Data) -> Spec:
+    if data.image_size:
+        height = width = data.image_size
+    else:
+        files = next(iter(parts.values()))
+        height, width = _first_size(root, files.paths, skip=data.on_bad_example == "skip")
+    return Spec(root.name, (height, width, data.channels), tuple(classes))
+
+
+def _first_size(root: Path, paths: list[str], *, skip: bool) -> tuple[int, int]:
+    with strict_pillow():
+        for path in paths:
+            try:
+                return image_size(read_bytes(root / path))
+            except BadImage as error:
+                if not skip:
+                    raise _refusal(root / path, error) from error
+    raise InputError(f"{root}: none of its {len(paths)} image files can be read")
+
+
+def _refusal(path: Path, reason: object) -> InputError:
+    return InputError(
+        f"{path} {reason}; repair or delete it, or set data.on_bad_example=skip to go on without it"
+    )
+
+
+def _read(root: Path, part: str, files: _Files, facts: Spec, data: Data) -> _Decoded:
+    """Returns a part from the cache, or decoded and then put into the cache."""
+    stats = [(root / path).stat() for path in files.paths]
+    identity = [
+        (path, stat.st_size, stat.st_mtime_ns)
+        for path, stat in zip(files.paths, stats, strict=True)
+    ]
+    options = (facts.image_shape, data.image_size, data.on_bad_example)
+    path = cache_path(f"image_folder/{root.name}", part, str(root), options, identity)
+    cached = read_cache(path)
+    if cached is not None and cached.keys() == set(_Decoded._fields):
+        return _Decoded(**cached | {"skipped": tuple(cached["skipped"].tolist())})
+    decoded = _decode(root, part, files, facts, data)
+    write_cache(path, **decoded._asdict() | {"skipped": np.array(decoded.skipped, str)})
+    return decoded
+
+
+def _decode(root: Path, part: str, files: _Files, facts: Spec, data: Data) -> _Decoded:
+    count = len(files.paths)
+    images = np.empty((count, *facts.image_shape), np.uint8)
+    hashes = np.empty((count, 16), np.uint8)
+
+    def decode(index: int) -> str:
+        """Fills a row; returns what is wrong with the file, or nothing."""
+        path = root / files.paths[index]
+        try:
+            content = read_bytes(path)
+            pixels = decode_image(content, size=data.image_size, channels=data.channels)
+        except BadImage as error:
+            if data.on_bad_example != "skip":
+                raise _refusal(path, error) from error
+            return f"{files.paths[index]} {error}"
+        if pixels.shape != images.shape[1:]:
+            raise InputError(_other_size(path, pixels.shape, facts))
+        images[index] = pixels
+        hashes[index] = np.frombuffer(hashlib.sha256(content).digest()[:16], np.uint8)
+        return ""
+
+    with strict_pillow():
+        outcomes = track(
+            _in_threads(decode, range(count)),
+            f"decoding {facts.name} {part}",
+            total=count,
+            hidden=count < 5000,
+        )
+        problems = list(outcomes)
+    good = np.array([not problem for problem in problems], bool)
+    rows = np.flatnonzero(good).astype(np.int32)
+    skipped = tuple(filter(None, problems))
+    if skipped:
+        images, hashes = images[good], hashes[good]
+    return _Decoded(rows, images, files.labels[good], hashes, skipped)
+
+
+def _in_threads(function: Callable[[int], str], items: range) -> Iterator[str]:
+    """Yields the results in order; the first exception ends the work. Pillow frees the GIL."""
+    pool = ThreadPoolExecutor(min(32, os.cpu_count() or 1))
+    try:
+        yield from pool.map(function, items)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _other_size(path: Path, shape: tuple[int, ...], facts: Spec) -> str:
+    height, width, _ = facts.image_shape
+    return (
+        f"{path} is {shape[0]} x {shape[1]}, but the first image is {height} x {width}; where "
+        "sizes are mixed set data.image_size, to which images are scaled and cropped"
+    )
+
+
+def _check_classes(root: Path, part: str, decoded: _Decoded, facts: Spec) -> None:
+    """Raises InputError where skipping has left a class of train, or all of test, empty."""
+    present = np.bincount(decoded.labels, minlength=facts.num_classes) > 0
+    needed = present if part in ("train", "all") else present.any(keepdims=True)
+    if not needed.all():
+        name = facts.class_names[int(np.argmin(present))]
+        raise InputError(f"{root}: no image of class {name} ({part}) can be read")
+
+
+def _select(decoded: _Decoded, chosen: Bool[np.ndarray, " n"]) -> _Decoded:
+    return _Decoded(*(array[chosen] for array in decoded[:4]), decoded.skipped)
+
+
+def _warn_of_duplicates(root: Path, parts: dict[str, _Files], decoded: dict[str, _Decoded]) -> None:
+    seen = dict(_by_hash(parts, decoded, [part for part in decoded if part != "test"]))
+    pairs = [(seen[key], path) for key, path in _by_hash(parts, decoded, ["test"]) if key in seen]
+    if pairs:
+        say(
+            f"warning: {len(pairs)} test files of {root} are also among the training files, byte "
+            f"for byte, such as {pairs[0][1]} ({pairs[0][0]}); they flatter the test accuracy"
+        )
+
+
+def _by_hash(
+    parts: dict[str, _Files], decoded: dict[str, _Decoded], wanted: Iterable[str]
+) -> Iterator[tuple[bytes, str]]:
+    for part in wanted:
+        for row, key in zip(decoded[part].paths, decoded[part].hashes, strict=True):
+            yield key.tobytes(), parts[part].paths[row]

@@ -1,0 +1,46 @@
+"""Whether a dataset fits into the host's memory, asked before and not found out by being killed."""
+
+import contextlib
+import os
+from pathlib import Path
+
+from cnn_jax.errors import InputError
+
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+def available_memory() -> int | None:
+    """Returns how many bytes this process can still get, or None where that can't be known.
+
+    The least of what the machine has available and what its control group (a container's or a
+    job's limit) leaves; on systems other than Linux, the memory of the machine.
+    """
+    limits = []
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        facts = dict(line.split(":", 1) for line in lines)
+        limits.append(int(facts["MemAvailable"].split()[0]) * 1024)
+    except (OSError, KeyError, ValueError):
+        with contextlib.suppress(AttributeError, OSError, ValueError):
+            limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    with contextlib.suppress(OSError, ValueError):  # no control groups, or "max": no limit
+        limit, used = ((_CGROUP / f"memory.{name}").read_text() for name in ("max", "current"))
+        limits.append(int(limit) - int(used))
+    return min(limits) if limits else None
+
+
+def check_memory(examples: int, shape: tuple[int, int, int], what: str) -> None:
+    """Checks that uint8 images fit into memory, twice: parts are copied when they are set apart.
+
+    Raises:
+      InputError: they don't.
+    """
+    height, width, channels = shape
+    needed = 2 * examples * height * width * channels
+    available = available_memory()
+    if available is not None and needed > available:
+        raise InputError(
+            f"{what}, {examples:,} images of {height} x {width} x {channels}, needs "
+            f"{needed / 2**30:.1f} GiB of host memory while it is loaded and "
+            f"{available / 2**30:.1f} GiB are available; take smaller images or fewer of them"
+        )

@@ -1,0 +1,30 @@
+"""What goes wrong in a way that one line explains: the user's input, or a run under way."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(ValueError):
+    """The user's input is wrong; the message says in one line what is wrong and what is right.
+
+    Entry points print the message without a traceback and exit with code 2.
+    """
+
+
+class RunError(RuntimeError):
+    """A run can't go on; the message says in one line at which step and why.
+
+    Entry points print the message without a traceback and exit with code 1.
+    """
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
+    """Returns the error for a name that is not among the known ones, with the nearest of them.
+
+    >>> print(unknown("network", "vgg61", ["lenet", "vgg16"]))
+    unknown network 'vgg61'; did you mean 'vgg16'? Known: lenet, vgg16
+    """
+    known = sorted(known)
+    near = difflib.get_close_matches(str(name), known, n=1)
+    hint = f"; did you mean '{near[0]}'?" if near else "."
+    return InputError(f"unknown {kind} '{name}'{hint} Known: {', '.join(known)}")

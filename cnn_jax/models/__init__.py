@@ -1,0 +1,1 @@
+"""Flax Linen networks built on `cnn_jax.layers`."""

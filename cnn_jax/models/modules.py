@@ -1,0 +1,263 @@
+"""Linen modules that declare parameters and call `cnn_jax.layers`; they hold no mathematics.
+
+A layer without parameters is a module too, so that every operation a paper's reader would name has
+a path: the summary lists it, its output can be captured, and an error can say where it arose.
+"""
+
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from cnn_jax import layers
+from cnn_jax.layers.dropout import Rate
+
+Images = Float[Array, "n *space c"]
+
+
+class Conv(nn.Module):
+    """Convolution over the spatial dimensions that `window` has; kernel HWIO, images NHWC."""
+
+    features: int
+    window: Sequence[int]
+    stride: int | Sequence[int] = 1
+    padding: str | int | Sequence[tuple[int, int]] = "SAME"
+    dilation: int | Sequence[int] = 1
+    groups: int = 1
+    use_bias: bool = True
+    kernel_init: str | Callable = "he_normal"
+    bias_init: str | Callable = "zeros"
+
+    @nn.compact
+    def __call__(self, x: Images) -> Float[Array, "n *out d"]:
+        """Applies the convolution."""
+        shape = (*self.window, x.shape[-1] // self.groups, self.features)
+        kernel = self.param("kernel", _initializer(self.kernel_init), shape)
+        bias = _bias(self) if self.use_bias else None
+        kernel, bias = _as_type_of(x, kernel, bias)
+        return layers.conv(
+            x,
+            kernel,
+            bias,
+            stride=self.stride,
+            padding=self.padding,
+            dilation=self.dilation,
+            groups=self.groups,
+        )
+
+
+class Dense(nn.Module):
+    """Fully connected layer over the last axis; kernel (inputs, features)."""
+
+    features: int
+    use_bias: bool = True
+    kernel_init: str | Callable = "he_normal"
+    bias_init: str | Callable = "zeros"
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*n c"]) -> Float[Array, "*n features"]:
+        """Applies the matrix product."""
+        shape = (x.shape[-1], self.features)
+        kernel = self.param("kernel", _initializer(self.kernel_init), shape)
+        bias = _bias(self) if self.use_bias else None
+        return layers.dense(x, *_as_type_of(x, kernel, bias))
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation; keeps running statistics in the collection `batch_stats`.
+
+    `momentum` is the share of the old statistics that stays at each step, as in Flax and Keras;
+    PyTorch's is the share of the new ones. The defaults are PyTorch's (its momentum of 0.1), which
+    the published CIFAR and ImageNet recipes use; Keras's layer has 0.99 and an epsilon of 1e-3.
+    """
+
+    momentum: float = 0.9
+    epsilon: float = 1e-5
+    use_scale: bool = True
+    use_bias: bool = True
+    scale_init: Callable = nn.initializers.ones
+
+    @nn.compact
+    def __call__(self, x: Images, *, train: bool) -> Images:
+        """Normalises by the batch's statistics in training, by the running ones otherwise."""
+        shape = (x.shape[-1],)
+        scale = self.param("scale", self.scale_init, shape) if self.use_scale else None
+        bias = self.param("bias", nn.initializers.zeros, shape) if self.use_bias else None
+        mean = self.variable("batch_stats", "mean", jnp.zeros, shape)
+        var = self.variable("batch_stats", "var", jnp.ones, shape)
+        y, (new_mean, new_var) = layers.batch_norm(
+            x,
+            scale,
+            bias,
+            mean.value,
+            var.value,
+            train=train,
+            momentum=self.momentum,
+            epsilon=self.epsilon,
+        )
+        if train and not self.is_initializing():
+            mean.value, var.value = new_mean, new_var
+        return y
+
+
+class MaxPool(nn.Module):
+    """Maximum over windows; the stride is the window unless given."""
+
+    window: Sequence[int] = (2, 2)
+    stride: int | Sequence[int] | None = None
+    padding: str | int | Sequence[tuple[int, int]] = "VALID"
+
+    def __call__(self, x: Images) -> Float[Array, "n *out c"]:
+        """Pools."""
+        return layers.max_pool(x, window=self.window, stride=self.stride, padding=self.padding)
+
+
+class AvgPool(nn.Module):
+    """Average over windows; the stride is the window unless given."""
+
+    window: Sequence[int] = (2, 2)
+    stride: int | Sequence[int] | None = None
+    padding: str | int | Sequence[tuple[int, int]] = "VALID"
+
+    def __call__(self, x: Images) -> Float[Array, "n *out c"]:
+        """Pools."""
+        return layers.avg_pool(x, window=self.window, stride=self.stride, padding=self.padding)
+
+
+class GlobalAvgPool(nn.Module):
+    """Average over all spatial positions: (N, H, W, C) to (N, C)."""
+
+    def __call__(self, x: Images) -> Float[Array, "n c"]:
+        """Pools."""
+        return layers.global_avg_pool(x)
+
+
+class ResponseNorm(nn.Module):
+    """Local response normalisation over neighbouring channels, with AlexNet's constants."""
+
+    size: int = 5
+    k: float = 2.0
+    alpha: float = 1e-4  # of the sum; PyTorch and Caffe divide by the size, so theirs is 5e-4
+    beta: float = 0.75
+
+    def __call__(self, x: Images) -> Images:
+        """Normalises."""
+        return layers.local_response_norm(
+            x, size=self.size, k=self.k, alpha=self.alpha, beta=self.beta
+        )
+
+
+class Activation(nn.Module):
+    """An elementwise function by its name in `layers.ACTIVATIONS`."""
+
+    function: str = "relu"
+
+    def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
+        """Applies the function."""
+        return layers.ACTIVATIONS[self.function](x)
+
+
+class Dropout(nn.Module):
+    """Sets a fraction of the values to zero in training; draws from the stream `dropout`."""
+
+    rate: Rate = 0.5
+
+    def __call__(self, x: Float[Array, "..."], *, train: bool) -> Float[Array, "..."]:
+        """Drops values in training, is the identity otherwise."""
+        if not train or _is_zero(self.rate):
+            return x
+        return layers.dropout(self.make_rng("dropout"), x, rate=self.rate)
+
+
+class DropPath(nn.Module):
+    """Stochastic depth: leaves out a residual branch, example by example; stream `dropout`."""
+
+    rate: Rate
+
+    def __call__(self, x: Images, *, train: bool) -> Images:
+        """Drops branches in training, is the identity otherwise."""
+        if not train or _is_zero(self.rate):
+            return x
+        return layers.drop_path(self.make_rng("dropout"), x, rate=self.rate)
+
+
+class Add(nn.Module):
+    """Where a residual branch meets its shortcut."""
+
+    def __call__(self, x: Images, y: Images) -> Images:
+        """Adds two arrays of one shape."""
+        return x + y
+
+
+class Flatten(nn.Module):
+    """(N, H, W, C) to (N, H * W * C), row by row."""
+
+    def __call__(self, x: Images) -> Float[Array, "n f"]:
+        """Flattens."""
+        return layers.flatten(x)
+
+
+class ZeroPad(nn.Module):
+    """Zeros around the image: `padding` pixels on every side, or pairs per dimension."""
+
+    padding: int | Sequence[tuple[int, int]]
+
+    def __call__(self, x: Images) -> Float[Array, "n *out c"]:
+        """Pads."""
+        return layers.zero_pad(x, padding=self.padding)
+
+
+POOLING = {"max": MaxPool, "avg": AvgPool}
+
+
+def scale_channels(channels: int, width: float, *, multiple_of: int = 1) -> int:
+    """Returns channels × width as a whole number of groups, one at least.
+
+    >>> from cnn_jax.models.modules import scale_channels
+    >>> scale_channels(64, 0.25), scale_channels(96, 0.1, multiple_of=2)
+    (16, 10)
+    """
+    return max(1, round(channels * width / multiple_of)) * multiple_of
+
+
+def classifier(
+    x: Float[Array, "n f"],
+    num_classes: int,
+    *,
+    hidden: Sequence[int] = (),
+    activation: str = "relu",
+    dropout: Rate | None = None,
+    kernel_init: str | Callable = "he_normal",
+    bias_init: str | Callable = "zeros",
+    train: bool,
+) -> Float[Array, "n classes"]:
+    """Returns logits from features, inside a network's compact call.
+
+    The hidden layers are `dense1`, `dense2` ..., each with its activation and, unless `dropout` is
+    None, dropout after it; the last layer is `logits`, its biases start at zero.
+    """
+    for i, features in enumerate(hidden, start=1):
+        x = Dense(features, kernel_init=kernel_init, bias_init=bias_init, name=f"dense{i}")(x)
+        x = Activation(activation, name=f"dense{i}_{activation}")(x)
+        if dropout is not None:
+            x = Dropout(dropout, name=f"dense{i}_dropout")(x, train=train)
+    return Dense(num_classes, kernel_init=kernel_init, name="logits")(x)
+
+
+def _is_zero(rate: Rate) -> bool:
+    return isinstance(rate, int | float) and rate == 0
+
+
+def _bias(module: Conv | Dense) -> jax.Array:
+    return module.param("bias", _initializer(module.bias_init), (module.features,))
+
+
+def _initializer(initializer: str | Callable) -> Callable:
+    return layers.initializer(initializer) if isinstance(initializer, str) else initializer
+
+
+def _as_type_of(x: jax.Array, *parameters: jax.Array | None) -> list[jax.Array | None]:
+    """Parameters stay float32; the computation runs in the images' type (mixed precision)."""
+    return [None if p is None else p.astype(x.dtype) for p in parameters]

@@ -1,0 +1,166 @@
+"""Checkpoints of the train state through Orbax: written in the background, latest and best kept."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import orbax.checkpoint as ocp
+from jaxtyping import PyTree
+from orbax.checkpoint import checkpoint_managers as policies
+
+from cnn_jax.errors import InputError
+from cnn_jax.training.optimizer import path_name
+
+KEPT_LATEST = 2  # one more than needed, in case a crash damages the newest
+
+
+class Checkpoints:
+    """The checkpoints of one run directory; use as a context manager, so that saves finish.
+
+    The best checkpoint is the one saved with the highest `accuracy`; of equals, the earliest.
+    """
+
+    def __init__(
+        self, directory: Path, *, read_only: bool = False, warn: Callable[[str], None] = print
+    ):
+        self._directory, self._warn = directory, warn
+        for step in _unreadable(directory):  # Orbax reads all of these when it opens
+            if read_only:
+                raise InputError(f"checkpoint {directory / step} is damaged: it can't be read")
+            self._set_aside(step, "its metadata can't be read")
+        best = policies.BestN(get_metric_fn=_rank, n=1, keep_checkpoints_without_metrics=False)
+        options = ocp.CheckpointManagerOptions(
+            best_fn=_rank,  # without it Orbax forgets the metrics when the process ends
+            preservation_policy=policies.AnyPreservationPolicy(
+                [policies.LatestN(KEPT_LATEST), best]
+            ),
+            cleanup_tmp_directories=not read_only,
+            create=not read_only,
+        )
+        if read_only and not directory.is_dir():
+            raise InputError(f"no checkpoint in {directory}; train the run first")
+        self._manager = ocp.CheckpointManager(
+            directory.absolute(), options=options, item_handlers=ocp.StandardCheckpointHandler()
+        )
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._manager.close()
+
+    @property
+    def latest(self) -> int | None:
+        """The step of the newest complete checkpoint."""
+        return self._manager.latest_step()
+
+    @property
+    def best(self) -> tuple[int, float] | None:
+        """The step and accuracy of the best checkpoint, None if none was saved with metrics."""
+        scored = [
+            (step, metrics["accuracy"])
+            for step in self._manager.all_steps()
+            if "accuracy" in (metrics := self._manager.metrics(step) or {})
+        ]
+        return max(scored, key=lambda item: (item[1], -item[0]), default=None)
+
+    def save(self, step: int, state: PyTree, metrics: dict[str, float] | None = None) -> None:
+        """Starts saving the state of `step`; returns once it is copied off the device."""
+        if step != self.latest:
+            arguments, known = ocp.args.StandardSave(state), {"step": step, **(metrics or {})}
+            self._manager.save(step, args=arguments, metrics=known, force=True)
+
+    def wait(self) -> None:
+        """Returns once everything saved so far is complete on disk."""
+        self._manager.wait_until_finished()
+
+    def restore(self, step: int, template: PyTree) -> PyTree:
+        """Returns the state saved at `step`, shaped, typed and placed like `template`.
+
+        `template` holds arrays or `jax.ShapeDtypeStruct`s with shardings.
+        """
+        return self._manager.restore(step, args=ocp.args.StandardRestore(template))
+
+    def restore_latest(self, template: PyTree) -> tuple[int, PyTree] | None:
+        """Returns step and state of the newest checkpoint that can be read, None if there is none.
+
+        One that is damaged is reported and set aside under another name; the one before is tried.
+
+        Raises:
+          InputError: a checkpoint is whole but of another network or optimizer.
+        """
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            try:
+                self._check_fits(step, template)
+                return step, self.restore(step, template)
+            except InputError:
+                raise
+            except Exception as error:  # a damaged file shows itself in many kinds of error
+                self._set_aside(str(step), str(error).split("[")[0].strip()[:200])
+                self._manager.reload()
+        return None
+
+    def _set_aside(self, step: str, reason: str) -> None:
+        path, aside = self._directory / step, self._directory / f"damaged-{step}"
+        self._warn(f"checkpoint {path} is damaged and set aside as {aside.name}: {reason}")
+        if aside.exists():
+            shutil.rmtree(aside)
+        path.rename(aside)
+
+    def _check_fits(self, step: int, template: PyTree) -> None:
+        saved = _shapes(self._manager.item_metadata(step).tree)
+        wanted = _shapes(template)
+        if saved != wanted:
+            names = sorted(n for n in {*saved, *wanted} if saved.get(n) != wanted.get(n))
+            name = names[0]
+            raise InputError(
+                f"{self._directory / str(step)} is of another network or optimizer: {name} is "
+                f"{saved.get(name, 'absent')} there, not {wanted.get(name, 'absent')}"
+                + (f", and {len(names) - 1} more differ" if len(names) > 1 else "")
+            )
+
+    def find(self, which: str) -> int:
+        """Returns the step of the "best" or "last" checkpoint; without a best one, the last.
+
+        Raises:
+          InputError: there is no checkpoint.
+        """
+        if self.latest is None:
+            raise InputError(f"no checkpoint in {self._directory}; train the run first")
+        best = self.best
+        return best[0] if which == "best" and best else self.latest
+
+
+def _rank(metrics: dict[str, float]) -> tuple[float, float]:
+    """Of equal accuracies the earliest is best; what was not evaluated ranks below everything."""
+    if "accuracy" not in metrics:
+        return -1.0, metrics["step"]
+    return metrics["accuracy"], -metrics["step"]
+
+
+def _unreadable(directory: Path) -> list[str]:
+    """Returns the complete checkpoints whose metadata or metrics are no JSON."""
+    bad = []
+    for path in directory.glob("*") if directory.is_dir() else []:
+        files = [path / "_CHECKPOINT_METADATA", path / "metrics" / "metrics"]
+        try:
+            for file in files if path.name.isdigit() else []:
+                if file.exists():
+                    json.loads(file.read_bytes())
+        except ValueError:
+            bad.append(path.name)
+    return bad
+
+
+def _shapes(tree: PyTree) -> dict[str, tuple[int, ...]]:
+    leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda x: hasattr(x, "shape"))
+    return {path_name(path): tuple(leaf.shape) for path, leaf in leaves}
+
+
+def abstract(state: PyTree, sharding: jax.sharding.Sharding) -> PyTree:
+    """Returns the shapes and types of a state, to be restored with the given sharding."""
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), state
+    )

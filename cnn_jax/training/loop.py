@@ -1,0 +1,302 @@
+"""One run from start to end: restore, train, evaluate, save, and leave a result."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import jax
+from jaxtyping import PyTree
+
+from cnn_jax.analysis.evaluation import Evaluation, evaluate
+from cnn_jax.config import Config, steps_per_epoch, validate
+from cnn_jax.data.augment import AugmentFn
+from cnn_jax.data.datasets import Split
+from cnn_jax.data.resident import EvalBatches, Feeder
+from cnn_jax.errors import RunError
+from cnn_jax.models.registry import count_parameters
+from cnn_jax.training import provenance
+from cnn_jax.training.checkpoint import Checkpoints, abstract
+from cnn_jax.training.clock import Clock
+from cnn_jax.training.interruption import Stopped, StopRequest, stop_on_signals
+from cnn_jax.training.losses import LossFn
+from cnn_jax.training.metrics import compute, merge
+from cnn_jax.training.optimizer import path_name
+from cnn_jax.training.parallel import check_batch_size, compile_step, replicated
+from cnn_jax.training.progress import Display
+from cnn_jax.training.run_directory import (
+    DATASET,
+    NORMALIZATION,
+    RESULT,
+    check_run,
+    create_run,
+    locked,
+    read_json,
+    write_json,
+)
+from cnn_jax.training.setup import (
+    Experiment,
+    build_experiment,
+    eval_batches,
+    initial_state,
+    resident_train_step,
+    sharded_eval_step,
+)
+from cnn_jax.training.state import Purpose, TrainState, key_for, model_variables
+from cnn_jax.training.writers import Row, Writers
+
+
+def train_and_evaluate(
+    config: Config,
+    workdir: Path,
+    *,
+    clock: Clock | None = None,
+    loss_fn: LossFn | None = None,
+    augment_fn: AugmentFn | None = None,
+) -> dict[str, Any]:
+    """Trains, evaluates on the test split, and returns what it writes to `result.json`.
+
+    A run directory that holds checkpoints of the same config is taken up where the last one was
+    made, and ends as if it had never stopped; a finished one is left as it is.
+
+    Args:
+      config: what to do.
+      workdir: the run directory.
+      clock: counts the time since the process began; a new one by default.
+      loss_fn: loss_fn(logits, labels), one value per example, instead of the config's.
+      augment_fn: augment_fn(key, batch), applied after the config's augmentation and normalisation.
+
+    Raises:
+      InputError: the config, the data or the run directory is wrong; nothing was changed.
+      RunError: the run can't go on: a gradient is not finite, or a checkpoint can't be written.
+      Stopped: SIGTERM, SIGINT or the time limit came; a checkpoint is saved.
+    """
+    clock = clock or Clock()
+    validate(config)
+    check_run(workdir, config)
+    with Display() as display:
+        if finished := read_json(workdir / RESULT):
+            display.say(f"{workdir} holds a finished run; give another --workdir for a new one")
+            return finished
+        with clock.stage("data"):
+            experiment = build_experiment(config, loss_fn=loss_fn, augment_fn=augment_fn)
+        check_batch_size(config.data.batch_size, experiment.mesh)
+        create_run(workdir, config)
+        with (
+            stop_on_signals() as request,
+            locked(workdir),
+            Checkpoints(workdir / "checkpoints", warn=display.say) as checkpoints,
+        ):
+            write_json(workdir / DATASET, dataclasses.asdict(experiment.dataset.spec))
+            experiment.normalization.save(workdir / NORMALIZATION)
+            run = Run(experiment, workdir, checkpoints, display, clock, request)
+            result = run.result(run.train(run.start()))
+            write_json(workdir / RESULT, result)
+        accuracy = f"test accuracy {result['test_accuracy']:.2%}"
+        display.say(f"{accuracy} on {result['test_examples']} examples; see {workdir / RESULT}")
+    return result
+
+
+class Run:
+    """A run under way: the experiment with its compiled steps, feeds, checkpoints and writers."""
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        workdir: Path,
+        checkpoints: Checkpoints,
+        display: Display,
+        clock: Clock,
+        request: StopRequest,
+    ):
+        self.experiment, self.workdir, self.checkpoints = experiment, workdir, checkpoints
+        self.display, self.clock, self.request = display, clock, request
+        config, dataset = experiment.config, experiment.dataset
+        self.sharding = replicated(experiment.mesh)
+        with clock.stage("data"):
+            self.feeder = Feeder(
+                dataset.train,
+                seed=config.seed,
+                batch_size=config.data.batch_size,
+                sharding=self.sharding,
+            )
+            self.test = eval_batches(experiment, dataset.test)
+            self.validation = dataset.validation and eval_batches(experiment, dataset.validation)
+        epoch = steps_per_epoch(config, len(dataset.train))
+        self.eval_every = config.train.eval_every or epoch
+        self.checkpoint_every = config.train.checkpoint_every or epoch
+
+    def start(self) -> TrainState:
+        """Returns the state to go on from: the last checkpoint's, else a new one."""
+        facts = self.experiment.dataset.spec
+        with self.clock.stage("compile"):
+            self.start_step, state = 0, initial_state(self.experiment)
+        with self.clock.stage("checkpoint"):
+            found = self.checkpoints.restore_latest(abstract(state, self.sharding))
+        if found:
+            self.start_step, state = found
+            self.display.say(f"resumed {self.workdir} at step {self.start_step}")
+        self.parameters = count_parameters(state.params)
+        config = self.experiment.config
+        self.display.say(
+            f"{config.name or config.model.name}: {self.parameters:,} parameters, "
+            f"{len(self.experiment.dataset.train):,} training images of {facts.name}, "
+            f"{self.experiment.steps} steps on {provenance.device_line(self.experiment.mesh)}"
+        )
+        self._compile(state)
+        return state
+
+    def _compile(self, state: TrainState) -> None:
+        self.display.say("compiling …")
+        mesh, seed = self.experiment.mesh, self.experiment.config.seed
+        with self.clock.stage("compile"):
+            self.key = jax.device_put(key_for(seed, Purpose.STEP), self.sharding)
+            example = (state, self.feeder(0), self.key)
+            step = resident_train_step(self.experiment)
+            self.train_step = compile_step(step, example, mesh=mesh, donate=True)
+            example = (model_variables(state), next(iter(self.test)))
+            self.eval_step = compile_step(sharded_eval_step(self.experiment), example, mesh=mesh)
+
+    def train(self, state: TrainState) -> TrainState:
+        """Returns the state after the last step; writes rows and checkpoints on the way."""
+        steps = self.experiment.steps
+        self.best, self.last_step = self.checkpoints.best, self.start_step
+        pending: list[dict] = []
+        self.display.begin(steps, self.start_step)
+        with Writers(self.workdir, self.start_step) as writers, self.clock.stage("train"):
+            since = self._train_seconds()
+            for step in range(self.start_step + 1, steps + 1):
+                if self._out_of_patience(step - 1):
+                    break
+                state, sums = self.train_step(state, self.feeder(step - 1), self.key)
+                pending.append(sums)
+                self.display.advance(step)
+                self.last_step = step
+                stop = self._stop_reason()  # read once: a signal may come at any moment
+                if stop or self._due(step):
+                    pending = self._finite(jax.device_get(pending), step, state)
+                    row = self._train_row(step, pending, since)
+                    self._evaluate_and_save(step, state, row, writers, save=stop is not None)
+                    pending, since = [], self._train_seconds()
+                if stop:
+                    raise Stopped(
+                        f"stopped by {stop} at step {step} of {steps}, saved; "
+                        f"the same command with --workdir={self.workdir} goes on"
+                    )
+        return state
+
+    def _stop_reason(self) -> str | None:
+        limit = self.experiment.config.train.max_seconds
+        if limit and sum(self.clock.seconds().values()) > limit:
+            return f"train.max_seconds={limit:g}"
+        return self.request.reason
+
+    def _out_of_patience(self, step: int) -> bool:
+        """Whether the run ends early: derived from the best checkpoint, so resuming agrees."""
+        patience = self.experiment.config.train.patience
+        return bool(patience and self.best and step - self.best[0] >= patience * self.eval_every)
+
+    def _finite(self, pending: list[dict], step: int, state: TrainState) -> list[dict]:
+        """Returns the sums without `nonfinite`; raises RunError at more bad steps than allowed."""
+        bad = [int(sums.pop("nonfinite")) for sums in pending]
+        allowed = self.experiment.config.train.skip_nonfinite
+        if max(bad) < 0 or (int(state.skipped) <= allowed and allowed):
+            return pending
+        i = next(i for i, index in enumerate(bad) if index >= 0)
+        path, _ = jax.tree_util.tree_leaves_with_path(state.params)[bad[i]]
+        raise RunError(
+            f"the gradient of {path_name(path)} is not finite at step {step - len(bad) + i + 1}"
+            f"{f', after {allowed} skipped steps' if allowed else ''}; the checkpoints before it "
+            "are kept. Try a lower optim.learning_rate, optim.clip_norm or train.skip_nonfinite"
+        )
+
+    def _train_seconds(self) -> float:
+        return self.clock.seconds().get("train", 0.0)
+
+    def _due(self, step: int) -> bool:
+        """Whether a row is written: rows end at every checkpoint, so a resumed run repeats them."""
+        every = (self.experiment.config.train.log_every, self.eval_every, self.checkpoint_every)
+        return step == self.experiment.steps or any(step % n == 0 for n in every)
+
+    def _train_row(self, step: int, pending: list, since: float) -> Row:
+        totals = merge(pending)
+        batch_size = self.experiment.config.data.batch_size
+        return {
+            "step": step,
+            "epoch": step * batch_size / len(self.experiment.dataset.train),
+            **{f"train_{name}": value for name, value in compute(totals).items()},
+            "learning_rate": float(self.experiment.learning_rate(step - 1)),
+            "images_per_second": totals["examples"] / (self._train_seconds() - since),
+        }
+
+    def _evaluate_and_save(
+        self, step: int, state: TrainState, row: Row, writers: Writers, *, save: bool
+    ) -> None:
+        last, metrics, split = (
+            step == self.experiment.steps,
+            None,
+            self.experiment.dataset.validation,
+        )
+        if split and (last or step % self.eval_every == 0):
+            metrics = self.evaluate(state, self.validation, split).metrics
+            row |= {f"validation_{name}": value for name, value in metrics.items()}
+        writers.write(row)
+        self.display.row(row, self.experiment.steps)
+        least = self.best and self.best[1] + self.experiment.config.train.min_change
+        improved = metrics is not None and (least is None or metrics["accuracy"] > least)
+        if improved:
+            self.best = (step, metrics["accuracy"])
+        if save or improved or last or step % self.checkpoint_every == 0:
+            # Metrics go with improvements alone, so that the best on disk is the best here.
+            self._save(step, state, metrics if improved else None)
+
+    def _save(self, step: int, state: TrainState, metrics: dict[str, float] | None) -> None:
+        try:
+            with self.clock.stage("checkpoint"):
+                self.checkpoints.save(step, state, metrics)
+        except OSError as error:
+            text = f"the checkpoint of step {step} can't be written: {error}; earlier ones are kept"
+            if self.experiment.config.train.on_save_error == "stop":
+                raise RunError(text) from error
+            self.display.say(text)
+
+    def evaluate(self, state: TrainState, batches: EvalBatches, split: Split) -> Evaluation:
+        """Returns the exact evaluation of a state on a split."""
+        with self.clock.stage("evaluate"):
+            variables: PyTree = model_variables(state)
+            return evaluate(self.eval_step, variables, batches, examples=len(split))
+
+    def result(self, state: TrainState) -> dict[str, Any]:
+        """Returns what the finished run leaves: the test metrics, costs and provenance."""
+        config, steps = self.experiment.config, self.last_step
+        stopped_early = steps < self.experiment.steps
+        if stopped_early:
+            state = self.checkpoints.restore(self.best[0], abstract(state, self.sharding))
+        test = self.evaluate(state, self.test, self.experiment.dataset.test)
+        with self.clock.stage("checkpoint"):
+            self.checkpoints.wait()
+        seconds = self.clock.seconds()
+        taken = steps - self.start_step
+        images = taken * config.data.batch_size
+        return {
+            "config": config.name,
+            "seed": config.seed,
+            "steps": steps,
+            "stopped_early": stopped_early,
+            "skipped_steps": int(state.skipped),
+            "resumed_from_step": self.start_step,
+            "test_accuracy": test.metrics["accuracy"],
+            "test_loss": test.metrics["loss"],
+            "test_examples": test.examples,
+            "best_validation": self.best
+            and dict(zip(("step", "accuracy"), self.best, strict=True)),
+            "synthetic_data": self.experiment.dataset.spec.synthetic,
+            "skipped_examples": list(self.experiment.dataset.skipped),
+            "parameters": self.parameters,
+            "train_seconds": seconds.get("train", 0.0),
+            "compile_seconds": seconds["compile"],
+            "evaluate_seconds": seconds["evaluate"],
+            "input_wait_seconds": 0.0,  # batches are gathered inside the step
+            "images_per_second": images / seconds["train"] if taken else None,
+            "seconds": seconds,
+            **provenance.facts(self.experiment.mesh),
+        }

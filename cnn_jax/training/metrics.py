@@ -1,0 +1,50 @@
+"""Metrics are sums that merge; the division comes last, on the host."""
+
+from collections.abc import Iterable
+
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Float, Int
+
+Sums = dict[str, Array]
+
+
+def classification_sums(
+    logits: Float[Array, "n classes"],
+    labels: Int[Array, " n"] | Float[Array, "n classes"],
+    losses: Float[Array, " n"],
+    mask: Bool[Array, " n"] | None = None,
+) -> Sums:
+    """Returns the sums over a batch: `loss`, `correct`, `examples`; masked examples count nowhere.
+
+    Where labels are shares of the classes, the one with the largest share is the right one.
+    """
+    classes = labels if labels.ndim == 1 else jnp.argmax(labels, axis=-1)
+    correct = jnp.argmax(logits, axis=-1) == classes
+    mask = jnp.ones_like(correct) if mask is None else mask
+    return {
+        "loss": jnp.sum(jnp.where(mask, losses, jnp.zeros_like(losses))),
+        "correct": jnp.sum(correct & mask),
+        "examples": jnp.sum(mask),
+    }
+
+
+def merge(sums: Iterable[dict[str, ArrayLike]]) -> dict[str, float]:
+    """Returns the totals of sums that are on the host, in float64."""
+    sums = list(sums)
+    return {name: float(np.sum([np.float64(s[name]) for s in sums])) for name in sums[0]}
+
+
+def compute(totals: dict[str, float]) -> dict[str, float]:
+    """Returns the means: `loss` and `accuracy` per example, everything else per step.
+
+    >>> compute({"loss": 6.0, "correct": 3.0, "examples": 4.0})
+    {'loss': 1.5, 'accuracy': 0.75}
+    """
+    means = {
+        "loss": totals["loss"] / totals["examples"],
+        "accuracy": totals["correct"] / totals["examples"],
+    }
+    per_step = set(totals) - {"loss", "correct", "examples", "steps"}
+    return means | {name: totals[name] / totals["steps"] for name in sorted(per_step)}

@@ -1,0 +1,186 @@
+"""Optimizers and learning-rate schedules from the config, each a line over optax."""
+
+import re
+from collections.abc import Callable
+
+import jax
+import optax
+from jaxtyping import PyTree
+
+from cnn_jax.config import Optim
+from cnn_jax.errors import InputError
+
+Schedule = Callable[[jax.typing.ArrayLike], jax.typing.ArrayLike]
+
+
+def make_schedule(optim: Optim, steps: int) -> Schedule:
+    """Returns learning_rate(step) over a run of `steps` steps, after a linear warm-up if any."""
+    peak = optim.learning_rate
+    warmup = round(optim.warmup * steps)
+    rest = max(1, steps - warmup)
+    drops = {round(at * steps) - warmup: optim.decay_factor for at in optim.milestones}
+    schedule = {
+        "constant": lambda: optax.constant_schedule(peak),
+        "plateau": lambda: optax.constant_schedule(peak),
+        "linear": lambda: optax.linear_schedule(peak, 0.0, rest),
+        "cosine": lambda: optax.cosine_decay_schedule(peak, rest),
+        "one_cycle": lambda: optax.cosine_onecycle_schedule(rest, peak),
+        "step": lambda: optax.piecewise_constant_schedule(peak, drops),
+    }[optim.schedule]()
+    if not warmup:
+        return schedule
+    return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), schedule], [warmup])
+
+
+def make_optimizer(
+    optim: Optim, schedule: Schedule, *, steps_per_epoch: int = 1
+) -> optax.GradientTransformationExtraArgs:
+    """Returns the gradient transformation that the config names.
+
+    Weight decay skips biases and the parameters of norms. It is decoupled from the gradient in
+    adamw, lamb and muon, and added to it (L2 regularisation) in the others. Parameters whose path
+    matches `optim.freeze` stay as they are. With the schedule "plateau", `update` takes the
+    training loss as `value`, and the rate drops when its mean over an epoch stops falling.
+    """
+    optimizer = _OPTIMIZERS[optim.name](optim, schedule)
+    clip = [optax.clip_by_global_norm(optim.clip_norm)] if optim.clip_norm else []
+    coupled = optim.weight_decay and optim.name not in ("adamw", "lamb", "lars", "muon")
+    decay = [optax.add_decayed_weights(optim.weight_decay, decay_mask)] if coupled else []
+    plateau = optax.contrib.reduce_on_plateau(
+        factor=optim.decay_factor,
+        patience=optim.plateau_patience,
+        accumulation_size=steps_per_epoch,
+    )
+    tx = optax.chain(*clip, *decay, optimizer, *[plateau] * (optim.schedule == "plateau"))
+    tx = freeze(tx, optim.freeze) if optim.freeze else tx
+    return optax.with_extra_args_support(tx)
+
+
+def _sgd(o: Optim, schedule: Schedule) -> optax.GradientTransformation:
+    return optax.sgd(schedule, momentum=_or(o.momentum, 0.9) or None, nesterov=o.nesterov)
+
+
+def _rmsprop(o: Optim, schedule: Schedule) -> optax.GradientTransformation:
+    momentum = _or(o.momentum, 0.0) or None
+    return optax.rmsprop(
+        schedule,
+        decay=o.decay_rate,
+        eps=_or(o.epsilon, 1e-7),
+        momentum=momentum,
+        nesterov=o.nesterov,
+    )
+
+
+def _adam(o: Optim, schedule: Schedule) -> optax.GradientTransformation:
+    return optax.adam(schedule, b1=o.beta1, b2=o.beta2, eps=_or(o.epsilon, 1e-8))
+
+
+def _adamw(o: Optim, schedule: Schedule) -> optax.GradientTransformation:
+    return optax.adamw(
+        schedule,
+        b1=o.beta1,
+        b2=o.beta2,
+        eps=_or(o.epsilon, 1e-8),
+        weight_decay=o.weight_decay,
+        mask=decay_mask,
+    )
+
+
+def _nadam(o: Optim, schedule: Schedule) -> optax.GradientTransformation:
+    return optax.nadam(schedule, b1=o.beta1, b2=o.beta2, eps=_or(o.epsilon, 1e-8))
+
+
+def _lamb(o: Optim, schedule: Schedule) -> optax.GradientTransformation:
+    return optax.lamb(
+        schedule,
+        b1=o.beta1,
+        b2=o.beta2,
+        eps=_or(o.epsilon, 1e-6),
+        weight_decay=o.weight_decay,
+        mask=decay_mask,
+    )
+
+
+def _lars(o: Optim, schedule: Schedule) -> optax.GradientTransformation:
+    return optax.lars(
+        schedule,
+        weight_decay=o.weight_decay,
+        weight_decay_mask=decay_mask,
+        trust_ratio_mask=decay_mask,
+        momentum=_or(o.momentum, 0.9),
+        nesterov=o.nesterov,
+    )
+
+
+def _muon(o: Optim, schedule: Schedule) -> optax.GradientTransformation:
+    return optax.contrib.muon(
+        schedule,
+        beta=_or(o.momentum, 0.95),
+        weight_decay=o.weight_decay,
+        weight_decay_mask=decay_mask,
+        adam_b1=o.beta1,
+        adam_b2=o.beta2,
+        muon_weight_dimension_numbers=matrix_axes,
+    )
+
+
+_OPTIMIZERS: dict[str, Callable[[Optim, Schedule], optax.GradientTransformation]] = {
+    "sgd": _sgd,
+    "rmsprop": _rmsprop,
+    "adam": _adam,
+    "adamw": _adamw,
+    "nadam": _nadam,
+    "lamb": _lamb,
+    "lars": _lars,
+    "muon": _muon,
+}
+
+
+def _or(value: float | None, default: float) -> float:
+    return default if value is None else value
+
+
+def decay_mask(params: PyTree) -> PyTree:
+    """Returns True for kernels, False for biases and the parameters of norms (one axis at most)."""
+    return jax.tree.map(lambda p: p.ndim > 1, params)
+
+
+def matrix_axes(params: PyTree) -> PyTree:
+    """Returns how Muon sees each kernel as a matrix: all axes but the last to the last.
+
+    A convolution's window and input channels are its rows, so it is orthogonalised as a whole;
+    biases and norms get None, which leaves them to Adam.
+    """
+
+    def axes(p: jax.Array) -> optax.contrib.MuonDimensionNumbers | None:
+        if p.ndim < 2:
+            return None
+        return optax.contrib.MuonDimensionNumbers(tuple(range(p.ndim - 1)), p.ndim - 1)
+
+    return jax.tree.map(axes, params)
+
+
+def freeze(tx: optax.GradientTransformation, pattern: str) -> optax.GradientTransformation:
+    """Returns `tx` for the parameters whose path ("conv1/kernel") does not match the pattern.
+
+    The others get no updates and no optimizer state.
+
+    Raises:
+      InputError: the pattern is no regular expression.
+    """
+    try:
+        frozen = re.compile(pattern)
+    except re.error as error:
+        raise InputError(f"optim.freeze is '{pattern}', no regular expression: {error}") from error
+
+    def labels(params: PyTree) -> PyTree:
+        return jax.tree_util.tree_map_with_path(
+            lambda path, _: "frozen" if frozen.search(path_name(path)) else "trained", params
+        )
+
+    return optax.partition({"trained": tx, "frozen": optax.set_to_zero()}, labels)
+
+
+def path_name(path: tuple) -> str:
+    """Returns a parameter's path as text, like "conv1/kernel"."""
+    return jax.tree_util.keystr(path, simple=True, separator="/")

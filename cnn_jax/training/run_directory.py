@@ -1,0 +1,109 @@
+"""The directory of one run: what it holds, whose it is, and how files in it are replaced."""
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from cnn_jax.config import Config, differences, from_json, placement_fields, to_json
+from cnn_jax.errors import InputError
+
+CONFIG, RESULT, DATASET, METRICS = "config.json", "result.json", "dataset.json", "metrics.jsonl"
+NORMALIZATION, LOCK = "normalization.npz", ".lock"
+
+
+def check_run(workdir: Path, config: Config) -> None:
+    """Raises InputError if `workdir` can't be written or holds a run of another config.
+
+    Touches nothing that exists.
+    """
+    if workdir.exists() and not workdir.is_dir():
+        raise InputError(f"the run directory {workdir} is a file; give another --workdir")
+    ancestor = next(path for path in (workdir, *workdir.absolute().parents) if path.exists())
+    if not os.access(ancestor, os.W_OK | os.X_OK):
+        raise InputError(f"the run directory {workdir} is not writable; give another --workdir")
+    if not (workdir / CONFIG).exists():
+        return
+    changed = {
+        name: values
+        for name, values in differences(read_config(workdir), config).items()
+        if name not in placement_fields(config)
+    }
+    if changed:
+        fields = ", ".join(
+            f"{name} is {old!r} there, not {new!r}" for name, (old, new) in changed.items()
+        )
+        raise InputError(f"{workdir} holds another run: {fields}; give another --workdir")
+
+
+@contextlib.contextmanager
+def locked(workdir: Path) -> Iterator[None]:
+    """Holds the run directory for this process; the lock ends with the process, however it ends.
+
+    Raises:
+      InputError: another process trains in it.
+    """
+    with open(workdir / LOCK, "a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(
+                f"another process trains in {workdir}; give another --workdir"
+            ) from error
+        yield
+
+
+def create_run(workdir: Path, config: Config) -> None:
+    """Makes the directory and writes the config into it.
+
+    Raises:
+      InputError: the directory can't be made or written.
+    """
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        write_atomically(workdir / CONFIG, to_json(config))
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(f"the run directory {workdir} is not writable: {reason}") from error
+
+
+def read_config(workdir: Path) -> Config:
+    """Returns the config of the run in `workdir`.
+
+    Raises:
+      InputError: there is none, or it can't be read.
+    """
+    path = workdir / CONFIG
+    if not path.is_file():
+        raise InputError(f"{workdir} is no run directory: it has no {CONFIG}")
+    try:
+        return from_json(path.read_text())
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def read_json(path: Path) -> Any:
+    """Returns what a JSON file holds, None if there is no such file."""
+    return json.loads(path.read_text()) if path.is_file() else None
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes a JSON file, whole or not at all."""
+    write_atomically(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Writes a text file, whole or not at all: a reader never sees half of it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(temporary, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,139 @@
+"""From a config to everything a run needs, before any state exists."""
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import optax
+from flax import linen as nn
+from jax.sharding import Mesh
+
+from cnn_jax.config import Config, steps_per_epoch, total_steps, validate
+from cnn_jax.data.augment import AugmentFn, check_augment, make_augment_fn
+from cnn_jax.data.datasets import Dataset, Split, load_dataset
+from cnn_jax.data.normalization import Normalization, fit_normalization, normalize, to_unit
+from cnn_jax.data.resident import EvalBatches, Feed, take_batch
+from cnn_jax.errors import InputError
+from cnn_jax.models.registry import build_model, initialize, variable_shapes
+from cnn_jax.training.losses import LossFn, cross_entropy
+from cnn_jax.training.optimizer import Schedule, make_optimizer, make_schedule
+from cnn_jax.training.parallel import make_mesh, replicated, shard_batch
+from cnn_jax.training.state import Purpose, TrainState, create_train_state, key_for
+from cnn_jax.training.step import Batch, make_eval_step, make_train_step
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """A run's fixed parts; the state that changes is kept apart."""
+
+    config: Config
+    dataset: Dataset
+    normalization: Normalization
+    mesh: Mesh
+    model: nn.Module
+    tx: optax.GradientTransformation
+    learning_rate: Schedule
+    loss_fn: LossFn
+    augment_fn: AugmentFn  # of the study; after the config's augmentation and normalisation
+    steps: int
+
+
+def build_experiment(
+    config: Config, *, loss_fn: LossFn | None = None, augment_fn: AugmentFn | None = None
+) -> Experiment:
+    """Returns the parts of a run; reads the data, allocates nothing on the devices.
+
+    `loss_fn` and `augment_fn` are a study's own, see `training.loop.train_and_evaluate`.
+
+    Raises:
+      InputError: the config, the dataset and the devices don't fit together.
+    """
+    validate(config)
+    mesh = make_mesh(config.devices)
+    data = config.data
+    dataset = load_dataset(data)
+    if data.batch_size > len(dataset.train):
+        raise InputError(
+            f"data.batch_size is {data.batch_size}, more than the {len(dataset.train)} training "
+            f"examples of {data.name}; take {len(dataset.train)} at most"
+        )
+    model = build_model(num_classes=dataset.spec.num_classes, **dataclasses.asdict(config.model))
+    variable_shapes(model, dataset.spec.image_shape)
+    check_augment(data.augment, dataset.spec.image_shape)
+    steps = total_steps(config, len(dataset.train))
+    schedule = make_schedule(config.optim, steps)
+    return Experiment(
+        config=config,
+        dataset=dataset,
+        normalization=fit_normalization(dataset.train.images, data.normalization),
+        mesh=mesh,
+        model=model,
+        tx=make_optimizer(
+            config.optim, schedule, steps_per_epoch=steps_per_epoch(config, len(dataset.train))
+        ),
+        learning_rate=schedule,
+        loss_fn=loss_fn or partial(cross_entropy, label_smoothing=config.train.label_smoothing),
+        augment_fn=augment_fn or (lambda key, batch: batch),
+        steps=steps,
+    )
+
+
+def initial_state(experiment: Experiment) -> TrainState:
+    """Returns the state before the first step, on the devices; a function of the seed alone."""
+    key = key_for(experiment.config.seed, Purpose.INIT)
+    shape = experiment.dataset.spec.image_shape
+    variables = initialize(key, model=experiment.model, image_shape=shape)
+    ema = experiment.config.train.ema_decay > 0
+    state = create_train_state(variables, experiment.tx, ema=ema)
+    return jax.device_put(state, replicated(experiment.mesh))
+
+
+def resident_train_step(experiment: Experiment) -> Callable:
+    """Returns train_step(state, feed, key) that gathers its batch from a split on the device."""
+    config, normalization = experiment.config, experiment.normalization
+    change = make_augment_fn(config.data.augment, experiment.dataset.spec.num_classes)
+
+    def augment_fn(key: jax.Array, batch: Batch) -> Batch:
+        key, study_key = jax.random.split(key)
+        batch = change(key, {**batch, "image": to_unit(batch["image"])})
+        batch = {**batch, "image": normalize(batch["image"], normalization)}
+        return experiment.augment_fn(study_key, batch)
+
+    step = make_train_step(
+        experiment.model,
+        experiment.tx,
+        experiment.loss_fn,
+        augment_fn,
+        dtype=config.train.dtype,
+        accumulate=config.train.accumulate,
+        ema_decay=config.train.ema_decay,
+        skip_nonfinite=config.train.skip_nonfinite > 0,
+    )
+
+    def train_step(state: TrainState, feed: Feed, key: jax.Array) -> tuple:
+        batch = take_batch(feed, state.step, batch_size=config.data.batch_size)
+        return step(state, shard_batch(batch, experiment.mesh), key)
+
+    return train_step
+
+
+def sharded_eval_step(experiment: Experiment) -> Callable:
+    """Returns eval_step(variables, batch) over all devices; the loss is without smoothing."""
+    normalization, mesh = experiment.normalization, experiment.mesh
+
+    def prepare_fn(images: jax.Array) -> jax.Array:
+        return normalize(to_unit(images), normalization)
+
+    dtype = experiment.config.train.dtype
+    step = make_eval_step(experiment.model, cross_entropy, prepare_fn, dtype=dtype)
+    return lambda variables, batch: step(variables, shard_batch(batch, mesh))
+
+
+def eval_batches(experiment: Experiment, split: Split) -> EvalBatches:
+    """Returns the batches of a split, of one size for all splits of a run."""
+    dataset, devices = experiment.dataset, experiment.mesh.size
+    longest = max(len(each) for each in (dataset.validation, dataset.test) if each is not None)
+    size = min(experiment.config.data.eval_batch_size, longest)
+    size += -size % devices
+    return EvalBatches(split, batch_size=size, sharding=replicated(experiment.mesh))

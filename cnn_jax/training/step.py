@@ -1,0 +1,141 @@
+"""One training step and one evaluation step, as pure functions of arrays."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+from jaxtyping import Array, Int, Key, PyTree
+
+from cnn_jax.training.losses import LossFn
+from cnn_jax.training.metrics import Sums, classification_sums
+from cnn_jax.training.state import TrainState
+
+Batch = dict[str, jax.Array]
+
+
+def make_train_step(
+    model: nn.Module,
+    tx: optax.GradientTransformation,
+    loss_fn: LossFn,
+    augment_fn: Callable[[jax.Array, Batch], Batch],
+    *,
+    dtype: str = "float32",
+    accumulate: int = 1,
+    ema_decay: float = 0.0,
+    skip_nonfinite: bool = False,
+) -> Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Sums]]:
+    """Returns train_step(state, batch, key) -> (state, sums); jit it once, donating the state.
+
+    The same key serves every step: the step folds its own number into it, so there is no random
+    state to carry or to save.
+
+    Args:
+      model: its `apply` takes images and `train`.
+      tx: the optimizer.
+      loss_fn: loss_fn(logits, labels) gives one value per example.
+      augment_fn: augment_fn(key, batch) turns the raw batch into what the network takes.
+      dtype: type of the computation; parameters, statistics and optimizer state keep theirs.
+      accumulate: parts the batch is split into, one after the other through the network; the
+        gradient is that of the whole batch, batch statistics are those of each part.
+      ema_decay: how much of the moving average of the weights stays at each step; 0: none is kept.
+      skip_nonfinite: leave the state as it is, but for its counters, if a gradient is not finite.
+
+    Besides the sums there is `nonfinite`, the first parameter whose gradient is not finite, counted
+    as in `jax.tree.leaves(params)`; -1 where all are.
+    """
+
+    def gradient(params: PyTree, batch_stats: PyTree, batch: Batch, key: jax.Array) -> tuple:
+        def objective(params: PyTree) -> tuple[jax.Array, tuple]:
+            logits, updated = model.apply(
+                {"params": params, "batch_stats": batch_stats},
+                batch["image"].astype(dtype),
+                train=True,
+                mutable=["batch_stats"],
+                rngs={"dropout": key},
+            )
+            losses = loss_fn(logits, batch["label"])
+            sums = classification_sums(logits, batch["label"], losses)
+            return losses.mean(), (sums, updated.get("batch_stats", {}))
+
+        return jax.grad(objective, has_aux=True)(params)
+
+    def train_step(state: TrainState, batch: Batch, key: Key[Array, ""]) -> tuple[TrainState, Sums]:
+        augment_key, dropout_key = jax.random.split(jax.random.fold_in(key, state.step))
+        batch = augment_fn(augment_key, batch)
+        grads, (sums, batch_stats) = accumulated(gradient, accumulate)(
+            state.params, state.batch_stats, batch, dropout_key
+        )
+        loss = sums["loss"] / sums["examples"].astype(sums["loss"].dtype)
+        updates, opt_state = tx.update(grads, state.opt_state, state.params, value=loss)
+        params = optax.apply_updates(state.params, updates)
+        ema = optax.incremental_update(params, state.ema, 1 - ema_decay) if ema_decay else None
+        new = TrainState(state.step + 1, params, batch_stats, opt_state, state.skipped, ema)
+        bad = first_nonfinite(grads)
+        if skip_nonfinite:
+            same = state.replace(step=state.step + 1, skipped=state.skipped + 1)
+            new = jax.tree.map(lambda old, new: jnp.where(bad >= 0, old, new), same, new)
+        norm = optax.tree.norm(grads)
+        return new, sums | {"grad_norm": norm, "steps": jnp.ones((), jnp.int32), "nonfinite": bad}
+
+    return train_step
+
+
+def first_nonfinite(tree: PyTree) -> Int[Array, ""]:
+    """Returns the index of the first leaf that holds an infinity or a NaN, -1 if none does.
+
+    >>> first_nonfinite([jnp.ones(2), jnp.array([1.0, jnp.nan])]).item()
+    1
+    """
+    bad = jnp.stack([~jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)])
+    return jnp.where(bad.any(), jnp.argmax(bad), -1).astype(jnp.int32)
+
+
+def accumulated(gradient: Callable, parts: int) -> Callable:
+    """Returns `gradient` taken part by part: the mean gradient, the last statistics, all sums.
+
+    Part i holds examples i, i + parts, ...: the batch's leading axis may be spread over devices,
+    and each device keeps its own examples this way.
+    """
+    if parts == 1:
+        return gradient
+
+    def gradient_of_parts(
+        params: PyTree, batch_stats: PyTree, batch: Batch, key: jax.Array
+    ) -> tuple:
+        def add(carry: tuple, part: tuple) -> tuple:
+            batch_stats, total = carry
+            grads, (sums, batch_stats) = gradient(params, batch_stats, *part)
+            return (batch_stats, jax.tree.map(jnp.add, total, (grads, sums))), None
+
+        split = jax.tree.map(lambda x: x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1), batch)
+        keys = jax.random.split(key, parts)
+        first = jax.tree.map(lambda x: x[0], (split, keys))
+        shapes = jax.eval_shape(gradient, params, batch_stats, *first)
+        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (shapes[0], shapes[1][0]))
+        (batch_stats, (grads, sums)), _ = jax.lax.scan(add, (batch_stats, zeros), (split, keys))
+        return jax.tree.map(lambda g: g / parts, grads), (sums, batch_stats)
+
+    return gradient_of_parts
+
+
+def make_eval_step(
+    model: nn.Module,
+    loss_fn: LossFn,
+    prepare_fn: Callable[[jax.Array], jax.Array],
+    *,
+    dtype: str = "float32",
+) -> Callable[[PyTree, Batch], tuple[Sums, jax.Array]]:
+    """Returns eval_step(variables, batch) -> (sums, logits); examples masked out count nowhere.
+
+    `prepare_fn(images)` turns raw images into what the network takes, without randomness.
+    """
+
+    def eval_step(variables: PyTree, batch: Batch) -> tuple[Sums, jax.Array]:
+        images = prepare_fn(batch["image"]).astype(dtype)
+        logits = model.apply(variables, images, train=False).astype(jnp.float32)
+        losses = loss_fn(logits, batch["label"])
+        return classification_sums(logits, batch["label"], losses, batch["mask"]), logits
+
+    return eval_step

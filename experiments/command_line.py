@@ -1,0 +1,124 @@
+"""What all commands share: the --config flag, and one clear line for wrong input (exit code 2)."""
+
+import logging
+import sys
+from collections.abc import Callable, Sequence
+
+import absl.logging
+from absl import app, flags
+from ml_collections import config_flags
+
+from cnn_jax.config import Config, flatten
+from cnn_jax.errors import InputError, RunError, unknown
+from experiments import configs
+
+FAILED, WRONG_INPUT, STOPPED = 1, 2, 75
+
+
+def define_config() -> flags.FlagHolder:
+    """Defines --config=NAME and --config.FIELD=VALUE."""
+    text = "a config by name, or a .py or .json file; fields: --config.optim.learning_rate=0.1"
+    return config_flags.DEFINE_config_dataclass("config", Config(), text, parse_fn=configs.load)
+
+
+def read_config(flag: flags.FlagHolder) -> Config:
+    """Returns the config of the command line, or of --config's default.
+
+    Setting one of train.epochs and train.steps unsets the other.
+
+    Raises:
+      InputError: no --config was given.
+    """
+    if not flag.present:
+        raise InputError(f"--config=NAME is missing. Known: {', '.join(configs.names())}")
+    config = flag.value
+    given = {token.partition("=")[0] for token in sys.argv}
+    if "--config.train.steps" in given and "--config.train.epochs" not in given:
+        config.train.epochs = None
+    if "--config.train.epochs" in given and "--config.train.steps" not in given:
+        config.train.steps = None
+    return config
+
+
+def run(main: Callable[[Sequence[str]], int | None]) -> None:
+    """Runs a command and exits with its code; wrong flags and InputError exit with 2."""
+
+    def guarded(argv: Sequence[str]) -> int | None:
+        _quieten()
+        try:
+            return main(argv)
+        except InputError as error:
+            return _refuse(error)
+        except RunError as error:
+            _say(error)
+            return FAILED
+
+    app.run(guarded, flags_parser=_parse)
+
+
+def _quieten() -> None:
+    """Without --verbosity, Orbax would tell of every save and jax of every device not there."""
+    if not flags.FLAGS["verbosity"].present:
+        absl.logging.set_verbosity(absl.logging.WARNING)
+        logging.getLogger("jax._src.xla_bridge").setLevel(logging.WARNING)
+
+
+def refuse_arguments(argv: Sequence[str]) -> None:
+    """Raises InputError for words that are no flags, such as "--seed 1" leaves behind."""
+    if len(argv) > 1:
+        raise InputError(f"'{argv[1]}' is no flag of this command; values follow an '='")
+
+
+def _parse(argv: list[str]) -> list[str]:
+    try:
+        # The flag reads sys.argv to learn which fields are set, so both must say the same.
+        sys.argv[:] = argv = _config_first(argv)
+        return flags.FLAGS(argv)
+    except (flags.Error, InputError) as error:
+        sys.exit(_refuse(error))
+
+
+def _refuse(error: Exception) -> int:
+    _say(error)
+    return WRONG_INPUT
+
+
+def _say(error: Exception) -> None:
+    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+
+
+def _config_first(argv: list[str]) -> list[str]:
+    """Returns the arguments with --config=NAME in front, its fields checked."""
+    first, rest, tokens = [], [], iter(argv[1:])
+    for token in tokens:
+        token = "-" + token if token.startswith("-config") else token
+        if token == "--config":
+            name = next(tokens, "--")
+            if name.startswith("--"):
+                _list_configs()
+            first.append(f"--config={name}")
+        elif token.startswith("--config="):
+            first.append(token)
+        else:
+            rest.append(token)
+    for token in rest:
+        if token.startswith("--config."):
+            _check_field(token.removeprefix("--config.").partition("=")[0])
+    return [argv[0], *first, *rest]
+
+
+def _check_field(name: str) -> None:
+    known = flatten(Config())
+    if name in known or name.partition("no")[2] in known:
+        return
+    if any(field.startswith(f"{name}.") for field in known):
+        raise InputError(f"--config.{name} is a group of fields, not a field; set one of them")
+    raise unknown("config field", name, known)
+
+
+def _list_configs() -> None:
+    names = configs.names()
+    width = max(map(len, names))
+    for name in names:
+        print(f"{name:{width}}  {configs.describe(name)}")
+    sys.exit(0)

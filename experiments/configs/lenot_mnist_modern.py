@@ -1,0 +1,21 @@
+"""The network of lenot_mnist in the same 10 epochs, trained as one would today.
+
+    python -m experiments.train --config=lenot_mnist_modern --workdir=runs/lenot_mnist_modern
+
+AdamW with warm-up and a cosine schedule, crops shifted by up to two pixels, label smoothing. To
+beat: the 99.11% of the published recipe. Not yet run.
+"""
+
+from cnn_jax.config import Config, Optim
+from experiments.configs.lenot_mnist import get_config as base
+
+
+def get_config() -> Config:
+    """Returns the config."""
+    config = base()
+    config.data.augment.crop_padding = 2
+    config.optim = Optim(
+        name="adamw", learning_rate=4e-3, weight_decay=1e-2, schedule="cosine", warmup=0.1
+    )
+    config.train.label_smoothing = 0.05
+    return config

@@ -1,0 +1,17 @@
+"""ResNet-152 on ImageNet.
+
+    python -m experiments.train --config=resnet152_imagenet --workdir=runs/resnet152_imagenet
+
+60,192,808 parameters; the recipe is that of resnet50_imagenet. Torchvision's model of this form
+(one crop of 224): 78.31% top-1. Not yet run.
+"""
+
+from cnn_jax.config import Config
+from experiments.configs.resnet50_imagenet import get_config as base
+
+
+def get_config() -> Config:
+    """Returns the config."""
+    config = base()
+    config.model.name = "resnet152"
+    return config

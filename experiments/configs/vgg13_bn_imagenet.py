@@ -1,0 +1,19 @@
+"""VGG-13 (configuration B) with batch norm on ImageNet.
+
+    python -m experiments.train --config=vgg13_bn_imagenet --workdir=runs/vgg13_bn_imagenet
+
+133,053,736 parameters, the convolutions' biases among them; the recipe is that of vgg13_imagenet at
+a higher rate. Torchvision's model of this form (one crop of 224): 71.59% top-1. Not yet run.
+"""
+
+from cnn_jax.config import Config
+from experiments.configs.vgg13_imagenet import get_config as base
+
+
+def get_config() -> Config:
+    """Returns the config."""
+    config = base()
+    config.model.batch_norm = True
+    config.optim.learning_rate = 0.1
+    config.optim.weight_decay = 1e-4
+    return config

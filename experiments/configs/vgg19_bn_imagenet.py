@@ -1,0 +1,19 @@
+"""VGG-19 (configuration E) with batch norm on ImageNet.
+
+    python -m experiments.train --config=vgg19_bn_imagenet --workdir=runs/vgg19_bn_imagenet
+
+143,678,248 parameters, the convolutions' biases among them; the recipe is that of vgg19_imagenet at
+a higher rate. Torchvision's model of this form (one crop of 224): 74.22% top-1. Not yet run.
+"""
+
+from cnn_jax.config import Config
+from experiments.configs.vgg19_imagenet import get_config as base
+
+
+def get_config() -> Config:
+    """Returns the config."""
+    config = base()
+    config.model.batch_norm = True
+    config.optim.learning_rate = 0.1
+    config.optim.weight_decay = 1e-4
+    return config

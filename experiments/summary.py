@@ -1,0 +1,89 @@
+"""Prints a network layer by layer, without data and without allocating its weights.
+
+    python -m experiments.summary --config=NAME [--format=json] [--config.FIELD=VALUE ...]
+
+FLOPs are for one image at inference, a multiply-add counted as two; padded taps count.
+"""
+
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+
+from absl import flags
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from cnn_jax.analysis.summary import Row, Summary, summarize
+from cnn_jax.config import validate
+from cnn_jax.data.datasets import dataset_spec
+from cnn_jax.models.registry import build_model
+from experiments import command_line
+
+_CONFIG = command_line.define_config()
+_FORMAT = flags.DEFINE_enum("format", "table", ["table", "json"], "a table for people, or JSON")
+
+
+def main(argv: Sequence[str]) -> None:
+    """Runs the command."""
+    command_line.refuse_arguments(argv)
+    config = command_line.read_config(_CONFIG)
+    validate(config)
+    spec = dataset_spec(config.data)
+    model = build_model(num_classes=spec.num_classes, **dataclasses.asdict(config.model))
+    summary = summarize(model, spec.image_shape)
+    if _FORMAT.value == "json":
+        print(json.dumps({"config": config.name, "model": config.model.name} | summary.as_json()))
+    else:
+        print_table(summary, f"{config.model.name} ({config.name})")
+
+
+def print_table(summary: Summary, title: str) -> None:
+    """Prints the table, full width when the output is no terminal."""
+    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
+    for name in ("layer", "kind"):
+        table.add_column(name, no_wrap=True)
+    for name in ("output", "kernel", "stride", "parameters", "MFLOPs", "sees", "activation"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_row("input", "", _times(summary.image_shape))
+    for row in summary.rows:
+        table.add_row(*_cells(row))
+    total = summary.as_json()["total"]
+    table.add_section()
+    table.add_row(
+        "total", "", "", "", "", f"{total['parameters']:,}", f"{total['flops'] / 1e6:,.2f}", "",
+        _bytes(total["activation_bytes"]),
+    )  # fmt: skip
+    console = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
+    console.print(table)
+    console.print(
+        f"{summary.trainable:,} parameters are trained, {summary.not_trainable:,} numbers are "
+        "running statistics.\nFor one image in float32; a multiply-add is two FLOPs."
+    )
+
+
+def _cells(row: Row) -> list[str]:
+    return [
+        row.name,
+        row.kind,
+        _times(row.output_shape),
+        _times(row.kernel),
+        _times(row.stride),
+        f"{row.parameters:,}" if row.parameters else "",
+        "?" if row.flops is None else f"{row.flops / 1e6:,.2f}",
+        _times(row.receptive_field),
+        _bytes(row.activation_bytes),
+    ]
+
+
+def _times(shape: tuple[int, ...] | None) -> str:
+    return "×".join(map(str, shape)) if shape else ""
+
+
+def _bytes(count: int) -> str:
+    return f"{count / 1024:,.1f} KiB" if count < 1024**2 else f"{count / 1024**2:,.1f} MiB"
+
+
+if __name__ == "__main__":
+    command_line.run(main)

@@ -1,0 +1,54 @@
+"""Strict mode for every test: no promotion, eight virtual devices, shapes checked at run time."""
+
+import os
+
+# Read when jax is imported, so it comes before every import that may bring jax along.
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+)
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # compiling takes longer than all computing
+
+import jax
+import pytest
+from jax.experimental.compilation_cache import compilation_cache
+from jaxtyping import install_import_hook
+
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+# An int is a float, as Python's own typing has it.
+install_import_hook(
+    "cnn_jax", "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
+)
+
+
+@pytest.fixture(scope="session")
+def session_dir(tmp_path_factory):
+    """A directory that all workers of this session share."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _data_of_its_own(session_dir):
+    """Keeps the tests out of the user's data and cache; the digits prepare themselves once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TFDS_DATA_DIR", str(session_dir / "tfds"))
+        patch.setenv("CNN_JAX_CACHE", str(session_dir / "cache"))
+        patch.setenv("CNN_JAX_OFFLINE", "1")
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _compiled_once(session_dir):
+    """What is slow to compile is kept for the session, for its workers and commands too."""
+    settings = {
+        "jax_compilation_cache_dir": str(session_dir / "compiled"),
+        "jax_persistent_cache_min_compile_time_secs": 0.3,
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in settings.items():
+            jax.config.update(name, value)
+            patch.setenv(name.upper(), str(value))
+        compilation_cache.reset_cache()  # a compilation while collecting tests settled on none
+        yield

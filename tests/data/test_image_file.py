@@ -1,0 +1,166 @@
+"""Single image files: pixels as Pillow and NumPy give them, and a reason for every bad one."""
+
+import io
+import warnings
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cnn_jax.data.sources.image_file import (
+    BadImage,
+    decode_image,
+    fit_array,
+    image_size,
+    read_bytes,
+    strict_pillow,
+)
+
+
+def _pixels(height, width, channels=3, seed=0):
+    shape = (height, width, channels) if channels else (height, width)
+    return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
+
+
+def _encode(image, format="PNG", **options):
+    file = io.BytesIO()
+    image = image if isinstance(image, Image.Image) else Image.fromarray(image)
+    image.save(file, format=format, **options)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("format", ["PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM"])
+def test_lossless_formats_give_the_pixels(format):
+    pixels = np.repeat(_pixels(5, 7, 1) // 128 * 255, 3, axis=2)
+    content = _encode(pixels, format, **({"lossless": True} if format == "WEBP" else {}))
+    np.testing.assert_array_equal(decode_image(content, size=0, channels=3), pixels)
+    np.testing.assert_array_equal(decode_image(content, size=0, channels=1), pixels[..., :1])
+    assert image_size(content) == (5, 7)
+
+
+def test_jpeg_gives_what_pillow_gives():
+    content = _encode(_pixels(9, 6), "JPEG", quality=95)
+    expected = np.array(Image.open(io.BytesIO(content)))
+    np.testing.assert_array_equal(decode_image(content, size=0, channels=3), expected)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK"])
+def test_every_mode_becomes_rgb_or_gray(mode):
+    image = Image.fromarray(_pixels(4, 4)).convert(mode)
+    content = _encode(image, "TIFF" if mode == "CMYK" else "PNG")
+    for channels, wanted in (3, "RGB"), (1, "L"):
+        expected = np.array(image.convert(wanted)).reshape(4, 4, channels)
+        found = decode_image(content, size=0, channels=channels)
+        assert np.abs(found.astype(int) - expected).max() <= (1 if mode == "P" else 0)
+
+
+def test_sixteen_bits_are_scaled_and_not_clipped():
+    pixels = np.array([[0, 257, 32896, 65535]], np.uint16)
+    content = _encode(Image.fromarray(pixels))
+    assert decode_image(content, size=0, channels=1)[..., 0].tolist() == [[0, 1, 128, 255]]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_images_are_upright(orientation):
+    """Orientation 6, for one, means: rotated by 90 degrees clockwise to be upright."""
+    turned = {
+        1: lambda x: x,
+        2: lambda x: x[:, ::-1],
+        3: lambda x: x[::-1, ::-1],
+        4: lambda x: x[::-1],
+        5: lambda x: x.swapaxes(0, 1),
+        6: lambda x: np.rot90(x, -1),
+        7: lambda x: x[::-1, ::-1].swapaxes(0, 1),
+        8: np.rot90,
+    }[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    pixels = _pixels(3, 5)
+    content = _encode(pixels, exif=exif)
+    np.testing.assert_array_equal(decode_image(content, size=0, channels=3), turned(pixels))
+    assert image_size(content) == turned(pixels).shape[:2]
+
+
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (8, 12), (13, 8)])
+def test_the_centre_is_cropped(height, width):
+    pixels = _pixels(height, width)
+    top, left = (height - 8) / 2, (width - 8) / 2
+    found = decode_image(_encode(pixels), size=8, channels=3)
+    if top % 1 == left % 1 == 0:
+        np.testing.assert_array_equal(found, pixels[int(top) :, int(left) :][:8, :8])
+    else:  # half a pixel aside: the mean of neighbours
+        mean = (pixels[2:10].astype(float) + pixels[3:11]) / 2
+        np.testing.assert_allclose(found, mean, atol=1)
+
+
+def test_the_shorter_side_is_scaled():
+    blocks = _pixels(4, 6)
+    pixels = blocks.repeat(4, axis=0).repeat(4, axis=1)
+    found = decode_image(_encode(pixels), size=4, channels=3).astype(int)
+    weights = np.array([1, 3, 5, 7, 7, 5, 3, 1]) / 32  # a triangle as wide as two blocks
+    padded = np.pad(pixels.astype(float), ((2, 2), (0, 0), (0, 0)), constant_values=np.nan)
+    rows = np.stack([padded[4 * i : 4 * i + 8] for i in range(4)])
+    shares = np.where(np.isnan(rows), 0, weights[None, :, None, None])
+    rows = (np.nan_to_num(rows) * shares).sum(1) / shares.sum(1)
+    columns = np.stack([rows[:, 4 * i + 2 : 4 * i + 10] for i in range(4)], axis=1)
+    expected = (columns * weights[None, None, :, None]).sum(2)
+    np.testing.assert_allclose(found[:, 1:3], expected[:, 1:3], atol=1.5)
+
+
+def test_large_jpegs_are_decoded_coarsely_but_nearly_the_same():
+    smooth = np.array(Image.fromarray(_pixels(5, 7)).resize((560, 400), Image.Resampling.BICUBIC))
+    coarse = decode_image(_encode(smooth, "JPEG", quality=95), size=20, channels=3).astype(int)
+    exact = decode_image(_encode(smooth), size=20, channels=3)
+    assert coarse.shape == (20, 20, 3) and np.abs(coarse - exact).max() <= 4
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 5])
+def test_arrays_are_fitted_like_files(channels):
+    pixels = _pixels(9, 6, channels)
+    found = fit_array(pixels, 4)
+    for channel in range(channels):
+        file = _encode(pixels[..., channel])
+        expected = decode_image(file, size=4, channels=1)
+        np.testing.assert_array_equal(found[..., channel], expected[..., 0])
+    assert fit_array(pixels, 0) is pixels
+
+
+def _whole():
+    return _encode(_pixels(64, 64))
+
+
+def _bomb():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return _encode(Image.new("1", (10_000, 10_000)))
+
+
+BAD = {
+    "empty": (lambda: b"", "is empty"),
+    "text": (lambda: b"no image at all", "is no image"),
+    "header": (lambda: _whole()[:20], "is no image"),
+    "truncated": (lambda: _whole()[:-2000], "is corrupt or truncated"),
+    "truncated jpeg": (lambda: _encode(_pixels(64, 64), "JPEG")[:-900], "is corrupt or truncated"),
+    "corrupt": (lambda: _whole()[:900] + bytes(100) + _whole()[1000:], "is corrupt or truncated"),
+    "bomb": (_bomb, "has more than 89 megapixels"),
+    "float": (lambda: _encode(Image.new("F", (2, 2)), "TIFF"), "has float pixels"),
+    "deep": (lambda: _encode(Image.new("I", (2, 2), 70000), "TIFF"), "more than 16 bits"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_bad_files_say_why(kind):
+    make, words = BAD[kind]
+    with strict_pillow(), pytest.raises(BadImage, match=words) as caught:
+        decode_image(make(), size=8, channels=3)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_size_of_a_bomb_is_not_given_either():
+    with strict_pillow(), pytest.raises(BadImage, match="megapixels"):
+        image_size(_bomb())
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    with pytest.raises(BadImage, match=r"can't be read \(No such file"):
+        read_bytes(tmp_path / "x.png")

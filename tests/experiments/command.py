@@ -1,0 +1,100 @@
+"""Runs the commands as a user does, in processes of their own."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+class Answer(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+def _environment():
+    """One device, as on a user's machine without accelerators."""
+    environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
+    return {**environment, "PYTHONPATH": str(ROOT), "COLUMNS": "80"}
+
+
+def start(name, *arguments, cwd):
+    """Starts `python -m experiments.NAME ARGUMENTS` and returns the process."""
+    return subprocess.Popen(
+        [sys.executable, "-m", f"experiments.{name}", *arguments],
+        cwd=cwd,
+        env=_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process):
+    out, err = process.communicate(timeout=300)
+    return Answer(process.returncode, out, err)
+
+
+def run(name, *arguments, cwd):
+    """Runs `python -m experiments.NAME ARGUMENTS` to its end."""
+    return finish(start(name, *arguments, cwd=cwd))
+
+
+# The imports take two seconds; so each command line runs in a fork of a process that has them.
+FORKS = """
+import contextlib, importlib, json, os, sys, tempfile
+from experiments import command_line
+module = importlib.import_module(sys.argv[1])
+
+def answer(argv):
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        child = os.fork()
+        if not child:
+            os.dup2(out.fileno(), 1)
+            os.dup2(err.fileno(), 2)
+            sys.argv[:] = [module.__file__, *argv]
+            try:
+                command_line.run(module.main)
+                code = 0
+            except SystemExit as end:
+                code = end.code or 0
+            except BaseException as error:
+                sys.excepthook(*sys.exc_info())
+                code = 1
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        out.seek(0)
+        err.seek(0)
+        return code, out.read(), err.read()
+
+print(json.dumps([answer(argv) for argv in json.load(sys.stdin)]))
+"""
+
+
+def run_all(name, command_lines, *, cwd):
+    """Returns the answers of one command to many command lines, lists of arguments."""
+    answers = subprocess.run(
+        [sys.executable, "-c", FORKS, f"experiments.{name}"],
+        cwd=cwd,
+        env=_environment(),
+        input=json.dumps(command_lines),
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=300,
+        check=True,
+    )
+    return [Answer(*answer) for answer in json.loads(answers.stdout)]
+
+
+def contents(directory):
+    """Returns {path: (time of change, bytes)} of all that a directory holds."""
+    return {
+        path: (path.stat().st_mtime_ns, path.read_bytes() if path.is_file() else None)
+        for path in sorted(directory.rglob("*"))
+    }

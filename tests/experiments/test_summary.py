@@ -1,0 +1,54 @@
+import json
+
+import pytest
+
+from tests.experiments.command import run, run_all
+
+MNIST = ["--config=lenet_digits", "--config.data.name=mnist"]
+MNIST += ["--config.model.name=lenet", "--config.model.width=1"]
+LINES = [
+    [*MNIST, "--format=json"],
+    ["--config=vgg_cifar", "--format=json"],
+    [*MNIST, "--format=json", "--config.model.pooling=avg"],
+    MNIST,
+]
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory):
+    return run_all("summary", LINES, cwd=tmp_path_factory.mktemp("empty"))
+
+
+@pytest.mark.parametrize(
+    ("index", "config", "parameters", "layers"),
+    [(0, "lenet_digits", 61_706, 13), (1, "vgg_cifar", 14_724_042, 13 * 3 + 5 + 2)],
+)
+def test_json_has_every_layer_and_the_total(answers, index, config, parameters, layers):
+    assert answers[index].code == 0, answers[index].err
+    summary = json.loads(answers[index].out)
+    assert summary["config"] == config
+    assert summary["total"]["parameters"] == parameters
+    assert sum(row["parameters"] for row in summary["layers"]) == parameters
+    assert len(summary["layers"]) == layers
+    fields = {"name", "kind", "output_shape", "parameters", "flops", "receptive_field"}
+    assert all(fields <= row.keys() for row in summary["layers"])
+
+
+def test_fields_of_the_command_line_count(answers):
+    kinds = [row["kind"] for row in json.loads(answers[2].out)["layers"]]
+    assert "AvgPool" in kinds and "MaxPool" not in kinds
+
+
+def test_the_table_is_for_people(answers):
+    assert answers[3].code == 0, answers[3].err
+    lines = answers[3].out.splitlines()
+    (row,) = (line for line in lines if line.split()[:2] == ["conv1", "Conv"])
+    assert "28×28×6" in row and "5×5" in row and "156" in row
+    assert any("61,706 parameters are trained" in line for line in lines)
+
+
+def test_the_command_itself_needs_no_data(tmp_path):
+    answer = run("summary", "--config=vgg_cifar", "--format=json", cwd=tmp_path)
+    assert answer.code == 0, answer.err
+    assert json.loads(answer.out)["image_shape"] == [32, 32, 3]
+    assert list(tmp_path.iterdir()) == []

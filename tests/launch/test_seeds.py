@@ -1,0 +1,45 @@
+"""Several seeds of one config: runs, their mean, and what is not done twice."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from launch.seeds import spread
+
+ARGUMENTS = ["--config=lenet_digits", "--config.train.steps=3", "--config.data.batch_size=32"]
+
+
+def run(*arguments):
+    command = [sys.executable, "-m", "launch.seeds", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env=os.environ, check=False)
+
+
+def test_the_spread_is_the_textbooks():
+    values = [0.9, 0.92, 0.97]
+    found = spread(values)
+    assert found["mean"] == pytest.approx(np.mean(values))
+    assert found["std"] == pytest.approx(np.std(values, ddof=1))
+    assert found["ci95"] == pytest.approx(4.302653 * np.std(values, ddof=1) / np.sqrt(3))
+
+
+def test_runs_are_made_once_and_their_mean_is_stated(tmp_path):
+    for _ in range(2):
+        done = run(*ARGUMENTS, "--seeds=2", f"--workdir={tmp_path}")
+        assert done.returncode == 0, done.stderr
+        summary = json.loads(done.stdout.splitlines()[-1])
+    assert done.stderr.count("holds a finished run") == 2
+    results = [json.loads((tmp_path / f"seed_{i}/result.json").read_text()) for i in range(2)]
+    assert [result["seed"] for result in results] == [0, 1]
+    assert summary["test_accuracies"] == [result["test_accuracy"] for result in results]
+    assert summary["test_accuracy"]["mean"] == pytest.approx(np.mean(summary["test_accuracies"]))
+
+
+def test_wrong_input_ends_with_the_commands_own_code(tmp_path):
+    done = run("--config=lenet_digts", f"--workdir={tmp_path}")
+    assert done.returncode == 2
+    assert "did you mean 'lenet_digits'" in done.stderr
+    assert run("--config=lenet_digits").returncode == 2

@@ -1,0 +1,227 @@
+"""The convolution primitive against XLA's convolution, whichever way it is computed."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jax import export, lax
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from cnn_jax.layers import conv2d, cpu_conv
+from tests.layers.checks import random
+
+
+def stock(x, kernel, pairs):
+    numbers = ("NHWC", "HWIO", "NHWC")
+    return lax.conv_general_dilated(x, kernel, (1, 1), pairs, dimension_numbers=numbers)
+
+
+def derivatives(conv):
+    """Returns a function to the output, both gradients, and their change along the operands."""
+
+    def everything(x, kernel):
+        gradient = jax.grad(lambda *a: jnp.sin(conv(*a)).mean(), (0, 1))
+        moves = (0.1 * x[..., ::-1], 0.1 * kernel[::-1])
+        return conv(x, kernel), *jax.jvp(gradient, (x, kernel), moves)
+
+    return everything
+
+
+def assert_close(ours, expected, tolerance=1e-5):
+    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(expected), strict=True):
+        assert (a.shape, a.dtype) == (b.shape, b.dtype)
+        scale = np.abs(b).max(initial=1e-3)
+        np.testing.assert_allclose(a / scale, b / scale, rtol=0, atol=tolerance)
+
+
+def lowered(function, *arrays, platform="cpu"):
+    return jax.jit(function).trace(*arrays).lower(lowering_platforms=(platform,)).as_text()
+
+
+def gradients(x, kernel):
+    y, pull = jax.vjp(lambda *a: conv2d(*a, padding="SAME"), x, kernel)
+    return pull(y)
+
+
+@pytest.fixture(params=[True, False], ids=["patches", "xla"])
+def way(request, monkeypatch):
+    monkeypatch.setattr(cpu_conv, "_is_slow", lambda **_: request.param)
+    jax.clear_caches()
+    yield
+    jax.clear_caches()
+
+
+def check_random_geometry(data):
+    draw = lambda low, high: data.draw(st.integers(low, high))
+    window = draw(1, 3), draw(1, 3)
+    pairs = tuple((draw(0, f - 1), draw(0, f - 1)) for f in window)
+    sizes = [max(1, f - sum(pair)) + draw(0, 3) for f, pair in zip(window, pairs, strict=True)]
+    x = jnp.asarray(random(draw(1, 6), *sizes, draw(1, 3)))
+    kernel = jnp.asarray(random(*window, x.shape[-1], draw(1, 4), seed=1))
+    assert cpu_conv.fits(x, kernel, pairs)
+    both = jax.jit(
+        lambda *a: [
+            derivatives(conv)(*a)
+            for conv in (
+                lambda *a: conv2d(*a, padding=pairs),
+                lambda *a: stock(*a, pairs),
+            )
+        ]
+    )
+    assert_close(*both(x, kernel))
+
+
+@pytest.mark.parametrize("slow, rows", [(True, 1), (True, 40), (False, 1)])
+def test_any_geometry_is_xlas_convolution(slow, rows, monkeypatch):
+    monkeypatch.setattr(cpu_conv, "_is_slow", lambda **_: slow)
+    monkeypatch.setattr(cpu_conv, "_ROWS", rows)  # so that small batches have several blocks
+    jax.clear_caches()  # the lowering is remembered by shape
+    settings(max_examples=8, deadline=None, derandomize=True, database=None)(
+        given(st.data())(check_random_geometry)
+    )()
+    jax.clear_caches()
+
+
+MAPS = {
+    "images": (lambda f: jax.vmap(f, (0, None)), "Xk"),
+    "kernels": (lambda f: jax.vmap(f, (None, 0), 1), "xK"),
+    "both": (jax.vmap, "XK"),
+    "images of kernels": (lambda f: jax.vmap(jax.vmap(f, (0, None)), (None, 0)), "XK"),
+    "kernels of images": (lambda f: jax.vmap(jax.vmap(f, (None, 0)), (0, None)), "XK"),
+    "kernels of both": (lambda f: jax.vmap(jax.vmap(f), (None, 0)), "XL"),
+    "images of both": (lambda f: jax.vmap(jax.vmap(f), (0, None)), "YK"),
+    "both of kernels": (lambda f: jax.vmap(jax.vmap(f, (None, 0))), "XL"),
+}
+
+
+@pytest.mark.parametrize("name", MAPS)
+@pytest.mark.parametrize("order", ["map of derivatives", "derivatives of map"])
+def test_vmap_is_that_of_xlas_convolution(name, order):
+    mapping, operands = MAPS[name]
+    pairs = ((1, 0), (0, 1))
+    shapes = {"x": (2, 3, 4, 2), "k": (2, 3, 2, 3)}
+    shapes |= {"X": (3, *shapes["x"]), "K": (3, *shapes["k"])}
+    shapes |= {"Y": (2, *shapes["X"]), "L": (3, *shapes["K"])}
+    arrays = [jnp.asarray(random(*shapes[o], seed=i)) for i, o in enumerate(operands)]
+
+    @jax.jit
+    def both(*arrays):
+        convs = (lambda *a: conv2d(*a, padding=pairs), lambda *a: stock(*a, pairs))
+        if order == "map of derivatives":
+            return [mapping(derivatives(conv))(*arrays) for conv in convs]
+        return [derivatives(mapping(conv))(*arrays) for conv in convs]
+
+    assert_close(*both(*arrays))
+
+
+def test_gradient_of_a_gradient(way):
+    x, kernel = jnp.asarray(random(2, 4, 4, 2)), jnp.asarray(random(3, 3, 2, 2, seed=1))
+    pairs = ((1, 1), (1, 1))
+
+    @jax.jit
+    def both(*arrays):
+        def norm(conv):
+            inner = jax.grad(lambda *a: jnp.tanh(conv(*a)).sum(), (0, 1))
+            return lambda *a: sum((g * g).sum() for g in inner(*a))
+
+        convs = (conv2d, lambda *a: stock(*a, pairs))
+        return [jax.grad(norm(conv), (0, 1))(*arrays) for conv in convs]
+
+    assert_close(*both(x, kernel), 5e-5)
+
+
+# batch, image and channels; window and outputs; padding; whether the output, the kernel's
+# gradient and the input's gradient go by patches on a CPU
+WAYS = [
+    ((2, 2, 2, 8), (3, 3, 8, 4), "SAME", (True, False, True)),  # VGG's last block
+    ((2, 6, 6, 4), (7, 7, 4, 4), "SAME", (True, False, True)),
+    ((2, 8, 8, 8), (3, 3, 8, 8), "SAME", (False, False, False)),
+    ((2, 8, 8, 16), (3, 3, 16, 4), "VALID", (True, True, False)),
+    ((2, 8, 8, 3), (3, 3, 3, 50), "VALID", (False, True, False)),
+    ((2, 8, 8, 16), (1, 1, 16, 4), "VALID", (False, True, False)),
+    ((2, 14, 14, 1), (5, 5, 1, 6), "VALID", (True, False, False)),
+    ((1, 37, 37, 16), (3, 3, 16, 4), "SAME", (False, True, False)),
+]
+
+
+@pytest.mark.parametrize("shape, window, padding, by_patches", WAYS)
+def test_slow_shapes_go_by_patches_on_a_cpu_alone(shape, window, padding, by_patches):
+    x, kernel = jax.ShapeDtypeStruct(shape, "float32"), jax.ShapeDtypeStruct(window, "float32")
+    conv = lambda *a: conv2d(*a, padding=padding)
+    y = jax.eval_shape(conv, x, kernel)
+    to_kernel = lambda x, y: jax.linear_transpose(lambda kernel: conv(x, kernel), kernel)(y)
+    to_input = lambda y, kernel: jax.linear_transpose(lambda x: conv(x, kernel), x)(y)
+    functions = ((conv, x, kernel), (to_kernel, x, y), (to_input, y, kernel))
+    for expected, (function, *arrays) in zip(by_patches, functions, strict=True):
+        assert ("stablehlo.convolution" not in lowered(function, *arrays)) is expected
+        for platform in ("cuda", "tpu"):
+            assert "stablehlo.convolution" in lowered(function, *arrays, platform=platform)
+
+
+def test_many_kernels_go_by_patches_on_a_cpu():
+    x, kernels = jnp.zeros((2, 8, 8, 8)), jnp.zeros((3, 3, 3, 8, 8))
+    mapped = jax.vmap(gradients, (None, 0))
+    assert "stablehlo.convolution" not in lowered(mapped, x, kernels)
+    assert "stablehlo.convolution" in lowered(mapped, x, kernels, platform="cuda")
+
+
+@pytest.mark.parametrize("padding", ["SAME", "VALID"])
+def test_patches_of_a_large_image_are_never_whole_in_memory(padding):
+    x, kernel = jnp.zeros((8, 64, 64, 16)), jnp.zeros((3, 3, 16, 4))
+
+    def objective(x, kernel):
+        return jnp.square(conv2d(x, kernel, padding=padding)).sum()
+
+    compiled = jax.jit(jax.grad(objective, 1)).lower(x, kernel).compile()
+    assert compiled.memory_analysis().temp_size_in_bytes < 9 * x.nbytes / 2
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float64"])
+def test_other_dtypes_are_xlas(dtype):
+    with jax.enable_x64(dtype == "float64"):
+        x = jnp.asarray(random(2, 2, 2, 16)).astype(dtype)
+        kernel = jnp.asarray(random(3, 3, 16, 3, seed=1)).astype(dtype)
+        pairs = ((1, 1), (1, 1))
+        assert not cpu_conv.fits(x, kernel, pairs)
+        y = conv2d(x, kernel)
+        assert y.dtype == dtype
+        np.testing.assert_array_equal(y, stock(x, kernel, pairs))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"stride": 2}, {"dilation": 2}, {"groups": 2}, {"padding": 3}, {"padding": [(0, 3)] * 2}],
+)
+def test_other_geometries_are_xlas(options):
+    kernel = jnp.zeros((3, 3, 4 // options.get("groups", 1), 4))
+    jaxpr = jax.make_jaxpr(lambda x: conv2d(x, kernel, **options))(jnp.zeros((1, 8, 8, 4)))
+    assert [equation.primitive.name for equation in jaxpr.eqns] == ["conv_general_dilated"]
+
+
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
+def test_a_batch_spread_over_devices(kind):
+    x, kernel = jnp.asarray(random(8, 4, 4, 16)), jnp.asarray(random(3, 3, 16, 2, seed=1))
+    conv = lambda *a: conv2d(*a, padding="VALID")
+    expected = conv(x, kernel), *jax.vjp(conv, x, kernel)[1](conv(x, kernel))
+    mesh = jax.make_mesh((2,), ("data",), axis_types=(kind,), devices=jax.devices()[:2])
+    spread, whole = (NamedSharding(mesh, s) for s in (PartitionSpec("data"), PartitionSpec()))
+    arrays = jax.device_put(x, spread), jax.device_put(kernel, whole)
+    run = lambda *a: (conv(*a), *jax.vjp(conv, *a)[1](conv(*a)))
+    with jax.set_mesh(mesh):
+        assert_close(jax.jit(run)(*arrays), expected)
+        data, all_of_it = PartitionSpec("data"), PartitionSpec()
+        by_device = jax.shard_map(
+            run, in_specs=(data, all_of_it), out_specs=(data, data, all_of_it)
+        )
+        assert_close(jax.jit(by_device)(*arrays), expected)
+
+
+def test_export_lowers_for_each_platform_and_for_any_batch():
+    x, kernel = jnp.asarray(random(3, 2, 2, 4)), jnp.asarray(random(3, 3, 4, 2, seed=1))
+    exported = export.export(jax.jit(conv2d), platforms=("cpu", "cuda", "tpu"))(x, kernel)
+    assert_close(exported.call(x, kernel), conv2d(x, kernel))
+    any_batch = jax.ShapeDtypeStruct(export.symbolic_shape("n, 2, 2, 4"), "float32")
+    exported = export.export(jax.jit(lambda x: conv2d(x, kernel)))(any_batch)
+    assert_close(exported.call(x), conv2d(x, kernel))

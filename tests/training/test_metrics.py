@@ -1,0 +1,55 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cnn_jax.training.metrics import classification_sums, compute, merge
+
+LOGITS = jnp.array([[2.0, 1.0], [0.0, 3.0], [5.0, 4.0], [1.0, 9.0]])  # says 0, 1, 0, 1
+LABELS = jnp.array([0, 0, 0, 1])
+LOSSES = jnp.array([1.0, 2.0, 4.0, 8.0])
+
+
+@pytest.mark.parametrize(
+    ("mask", "loss", "correct", "examples"),
+    [
+        (None, 15, 3, 4),
+        ([True, True, True, True], 15, 3, 4),
+        ([True, True, False, False], 3, 1, 2),
+        ([False, False, False, True], 8, 1, 1),
+        ([False, False, False, False], 0, 0, 0),
+    ],
+)
+def test_sums_by_hand(mask, loss, correct, examples):
+    mask = None if mask is None else jnp.array(mask)
+    sums = jax.jit(classification_sums)(LOGITS, LABELS, LOSSES, mask)
+    totals = merge([jax.device_get(sums)])
+    assert totals == {"loss": loss, "correct": correct, "examples": examples}
+
+
+@pytest.mark.parametrize("padding", [np.nan, np.inf])
+def test_what_is_masked_out_may_be_anything(padding):
+    losses = LOSSES.at[0].set(padding)
+    sums = classification_sums(LOGITS, LABELS, losses, jnp.array([False, True, True, True]))
+    assert float(sums["loss"]) == 14
+
+
+def test_of_shares_the_largest_is_the_right_class():
+    shares = jnp.array([[0.4, 0.6], [0.0, 1.0], [0.9, 0.1], [0.2, 0.8]])
+    assert int(classification_sums(LOGITS, shares, LOSSES)["correct"]) == 3
+
+
+def test_merged_parts_equal_the_whole():
+    whole = classification_sums(LOGITS, LABELS, LOSSES)
+    parts = [classification_sums(LOGITS[i], LABELS[i], LOSSES[i]) for i in (np.s_[:1], np.s_[1:])]
+    assert merge(jax.device_get(parts)) == merge([jax.device_get(whole)])
+
+
+def test_merge_adds_in_float64():
+    sums = [{"loss": np.float32(1e8)}, *[{"loss": np.float32(1)}] * 7]
+    assert merge(sums) == {"loss": 1e8 + 7}
+
+
+def test_compute_divides_by_examples_or_by_steps():
+    totals = {"loss": 6.0, "correct": 3.0, "examples": 4.0, "steps": 2.0, "grad_norm": 5.0}
+    assert compute(totals) == {"loss": 1.5, "accuracy": 0.75, "grad_norm": 2.5}

@@ -1,0 +1,111 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from cnn_jax.config import Config, Data, Train
+from cnn_jax.errors import InputError
+from cnn_jax.training.run_directory import (
+    check_run,
+    create_run,
+    read_config,
+    read_json,
+    write_atomically,
+    write_json,
+)
+
+CONFIG = Config(name="a", train=Train(steps=3))
+
+
+def _refused(function, *arguments):
+    with pytest.raises(InputError) as caught:
+        function(*arguments)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_run_holds_its_config(tmp_path):
+    create_run(tmp_path / "deep" / "run", CONFIG)
+    assert read_config(tmp_path / "deep" / "run") == CONFIG
+    assert os.listdir(tmp_path / "deep" / "run") == ["config.json"]
+
+
+def test_checking_a_new_directory_does_not_make_it(tmp_path):
+    check_run(tmp_path / "deep" / "run", CONFIG)
+    assert os.listdir(tmp_path) == []
+
+
+def test_the_same_config_may_go_on_elsewhere(tmp_path):
+    create_run(tmp_path, CONFIG)
+    check_run(tmp_path, CONFIG)
+    moved = Config(name="a", data=Data(dir="/other"), train=Train(steps=3), devices=2)
+    check_run(tmp_path, moved)
+
+
+def test_another_config_is_refused_with_the_fields_that_differ(tmp_path):
+    create_run(tmp_path, CONFIG)
+    before = (tmp_path / "config.json").read_bytes()
+    other = Config(name="a", seed=7, data=Data(batch_size=3), train=Train(steps=3))
+    message = _refused(check_run, tmp_path, other)
+    assert "seed is 0 there, not 7" in message
+    assert "data.batch_size is 128 there, not 3" in message
+    assert "train" not in message
+    assert (tmp_path / "config.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("text", ["{", '{"sede": 1}', ""])
+def test_a_damaged_config_is_named(tmp_path, text):
+    (tmp_path / "config.json").write_text(text)
+    assert str(tmp_path / "config.json") in _refused(check_run, tmp_path, CONFIG)
+
+
+def test_a_directory_without_a_config_is_no_run(tmp_path):
+    assert str(tmp_path) in _refused(read_config, tmp_path)
+
+
+def test_a_file_is_no_run_directory(tmp_path):
+    (tmp_path / "file").touch()
+    for workdir in (tmp_path / "file", tmp_path / "file" / "run"):
+        assert "file" in _refused(check_run, workdir, CONFIG)
+
+
+def test_an_unwritable_directory_is_refused(monkeypatch, tmp_path):
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # the tests may run as root
+    assert "not writable" in _refused(check_run, tmp_path / "run", CONFIG)
+
+
+def test_a_directory_that_cannot_be_made_is_refused(monkeypatch, tmp_path):
+    def mkdir(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    assert "Permission denied" in _refused(create_run, tmp_path / "run", CONFIG)
+
+
+def test_json_files_come_back(tmp_path):
+    assert read_json(tmp_path / "none.json") is None
+    write_json(tmp_path / "a.json", {"ä": [1, None]})
+    assert read_json(tmp_path / "a.json") == {"ä": [1, None]}
+
+
+def test_a_file_is_replaced_whole_and_leaves_nothing_beside_it(tmp_path):
+    path = tmp_path / "file"
+    write_atomically(path, "old")
+    write_atomically(path, "newer")
+    assert path.read_text() == "newer"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("broken", ["fsync", "replace"])
+def test_a_write_that_fails_keeps_the_old_file_alone(tmp_path, monkeypatch, broken):
+    path = tmp_path / "file"
+    write_atomically(path, "old")
+
+    def fail(*_):
+        raise OSError("disk full")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="disk full"):
+        patch.setattr(os, broken, fail)
+        write_atomically(path, "new")
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["file"]

@@ -1,0 +1,195 @@
+"""What a run survives, and what it ends with when it can't go on."""
+
+import os
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from cnn_jax.errors import InputError, RunError
+from cnn_jax.training.checkpoint import Checkpoints
+from cnn_jax.training.interruption import Stopped
+from cnn_jax.training.loop import train_and_evaluate
+from cnn_jax.training.progress import Display
+from cnn_jax.training.run_directory import locked, read_json
+from cnn_jax.training.writers import read_rows
+from tests.training.tiny import saved_state, tiny_config
+
+pytestmark = pytest.mark.usefixtures("optax_promotes")
+CONFIG = tiny_config(eval_every=100)
+
+
+class Crash(Exception):
+    pass
+
+
+def crash_at(monkeypatch, step):
+    advance = Display.advance
+
+    def crashing(self, at):
+        advance(self, at)
+        if at == step:
+            raise Crash
+
+    monkeypatch.setattr(Display, "advance", crashing)
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("straight")
+    train_and_evaluate(CONFIG, workdir)
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def broken_off(tmp_path_factory):
+    """A run that crashed at step 10, with the checkpoints of steps 4 and 8 complete."""
+    workdir = tmp_path_factory.mktemp("broken")
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Crash):
+        crash_at(patch, 10)
+        train_and_evaluate(CONFIG, workdir)
+    return workdir
+
+
+def assert_ends_alike(workdir, straight):
+    (_, one), (_, other) = saved_state(workdir, CONFIG), saved_state(straight, CONFIG)
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+        np.testing.assert_array_equal(a, b)
+    steps = [row["step"] for row in read_rows(workdir / "metrics.jsonl")]
+    assert steps == [row["step"] for row in read_rows(straight / "metrics.jsonl")]
+
+
+def data_files(checkpoint):
+    return [path for path in checkpoint.rglob("*") if path.is_file()]
+
+
+def truncate(checkpoint):
+    for path in data_files(checkpoint):
+        os.truncate(path, path.stat().st_size // 2)
+
+
+def remove_metadata(checkpoint):
+    next(path for path in data_files(checkpoint) if path.name == "_METADATA").unlink()
+
+
+def fill_with_garbage(checkpoint):
+    for path in data_files(checkpoint):
+        path.write_bytes(b"\x5a" * path.stat().st_size)
+
+
+@pytest.mark.parametrize("damage", [truncate, remove_metadata, fill_with_garbage])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
+    broken_off, straight, tmp_path, capsys, damage
+):
+    workdir = tmp_path / "run"
+    shutil.copytree(broken_off, workdir)
+    damage(workdir / "checkpoints" / "8")
+    train_and_evaluate(CONFIG, workdir)
+    err = capsys.readouterr().err
+    assert "checkpoints/8 is damaged and set aside as damaged-8" in err
+    assert "at step 4" in err
+    assert_ends_alike(workdir, straight)
+
+
+def test_with_every_checkpoint_damaged_the_run_starts_anew(broken_off, straight, tmp_path, capsys):
+    workdir = tmp_path / "run"
+    shutil.copytree(broken_off, workdir)
+    for step in ("4", "8"):
+        truncate(workdir / "checkpoints" / step)
+    train_and_evaluate(CONFIG, workdir)
+    assert capsys.readouterr().err.count("is damaged") == 2
+    assert read_json(workdir / "result.json")["resumed_from_step"] == 0
+    assert_ends_alike(workdir, straight)
+
+
+def test_a_checkpoint_of_another_network_is_refused_and_kept(broken_off, tmp_path, monkeypatch):
+    workdir = tmp_path / "run"
+    shutil.copytree(broken_off, workdir)
+    text = (workdir / "config.json").read_text()
+    (workdir / "config.json").write_text(text.replace('"tiny"', '"lenet_same"'))
+    config = tiny_config(eval_every=100)
+    config.name = config.model.name = "lenet_same"
+    with pytest.raises(InputError, match=r"another network or optimizer: .* is .* there, not"):
+        train_and_evaluate(config, workdir)
+    assert sorted(path.name for path in (workdir / "checkpoints").iterdir() if path.is_dir()) == [
+        "4",
+        "8",
+    ]
+
+
+def test_a_gradient_that_is_not_finite_ends_the_run_with_its_step(tmp_path):
+    config = tiny_config(steps=6, log_every=3)
+    config.optim.learning_rate = 1e38
+    config.optim.warmup = 0.0
+    with pytest.raises(RunError, match=r"gradient of .* is not finite at step [2-6]"):
+        train_and_evaluate(config, tmp_path)
+    assert not (tmp_path / "result.json").exists()
+
+
+def nan_in_the_second_batch(key, batch):
+    """NaN pixels in about a quarter of the steps, by the step's own key."""
+    bad = jax.random.uniform(key) < 0.25
+    image = jax.numpy.where(bad, jax.numpy.nan, batch["image"])
+    return {**batch, "image": image}
+
+
+def test_bad_steps_are_skipped_and_counted_up_to_a_limit(tmp_path):
+    config = tiny_config(skip_nonfinite=8, eval_every=100)
+    result = train_and_evaluate(config, tmp_path / "a", augment_fn=nan_in_the_second_batch)
+    assert 1 <= result["skipped_steps"] <= 8
+    _, state = saved_state(tmp_path / "a", config)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params))
+    config = tiny_config(skip_nonfinite=result["skipped_steps"] - 1, eval_every=100)
+    with pytest.raises(RunError, match="not finite"):
+        train_and_evaluate(config, tmp_path / "b", augment_fn=nan_in_the_second_batch)
+
+
+def test_a_second_run_in_the_directory_is_refused(straight, tmp_path):
+    tmp_path.joinpath("run").mkdir()
+    with locked(tmp_path / "run"), pytest.raises(InputError, match="another process trains in"):
+        train_and_evaluate(CONFIG, tmp_path / "run")
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_the_time_limit_stops_with_a_checkpoint_and_resuming_agrees(straight, tmp_path):
+    limited = tiny_config(eval_every=100, max_seconds=1e-3)
+    with pytest.raises(Stopped, match=r"train.max_seconds=0.001 at step 1 of 12"):
+        train_and_evaluate(limited, tmp_path)
+    train_and_evaluate(CONFIG, tmp_path)
+    (_, one), (_, other) = saved_state(tmp_path, CONFIG), saved_state(straight, CONFIG)
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("on_save_error", ["stop", "continue"])
+def test_a_full_disk_is_said_and_earlier_checkpoints_stay(
+    tmp_path, monkeypatch, capsys, on_save_error
+):
+    save = Checkpoints.save
+
+    def failing(self, step, state, metrics=None):
+        if step == 8:
+            raise OSError(28, "No space left on device")
+        save(self, step, state, metrics)
+
+    monkeypatch.setattr(Checkpoints, "save", failing)
+    config = tiny_config(eval_every=100, on_save_error=on_save_error)
+    if on_save_error == "stop":
+        with pytest.raises(RunError, match=r"checkpoint of step 8 .* No space left on device"):
+            train_and_evaluate(config, tmp_path)
+        assert (tmp_path / "checkpoints" / "4").is_dir()
+        assert [row["step"] for row in read_rows(tmp_path / "metrics.jsonl")] == [2, 4, 6, 8]
+    else:
+        assert train_and_evaluate(config, tmp_path)["steps"] == 12
+        assert "No space left on device" in capsys.readouterr().err
+
+
+def test_a_run_without_improvement_ends_early_with_its_best_weights(tmp_path):
+    config = tiny_config(steps=40, eval_every=2, log_every=100, checkpoint_every=100, patience=2)
+    config.optim.learning_rate = 1e-12
+    config.train.min_change = 0.2
+    result = train_and_evaluate(config, tmp_path)
+    assert result["stopped_early"]
+    assert (result["best_validation"]["step"], result["steps"]) == (2, 6)
+    assert saved_state(tmp_path, config, "best")[0] == 2

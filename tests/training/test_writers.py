@@ -1,0 +1,68 @@
+import json
+import struct
+
+import pytest
+from tensorboardX.proto.event_pb2 import Event
+
+from cnn_jax.training.writers import Writers, read_rows
+
+
+def _write(workdir, start, steps):
+    with Writers(workdir, start) as writers:
+        for step in steps:
+            writers.write({"step": step, "train_loss": step / 8})
+
+
+def _steps(workdir):
+    return [row["step"] for row in read_rows(workdir / "metrics.jsonl")]
+
+
+def _scalars(workdir):
+    """Yields (tag, step, value) of all TensorBoard events, oldest file first."""
+    for path in sorted((workdir / "tensorboard").iterdir()):
+        data = path.read_bytes()
+        while data:
+            (length,) = struct.unpack_from("<Q", data)
+            event = Event.FromString(data[12 : 12 + length])
+            data = data[16 + length :]
+            for value in event.summary.value:
+                yield value.tag, event.step, value.simple_value
+
+
+def test_rows_go_to_the_file_and_to_tensorboard(tmp_path):
+    _write(tmp_path, 0, [1, 2])
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == [
+        {"step": 1, "train_loss": 0.125},
+        {"step": 2, "train_loss": 0.25},
+    ]
+    assert list(_scalars(tmp_path)) == [("train_loss", 1, 0.125), ("train_loss", 2, 0.25)]
+
+
+def test_a_row_is_on_disk_when_the_call_returns(tmp_path):
+    with Writers(tmp_path, 0) as writers:
+        writers.write({"step": 1})
+        assert _steps(tmp_path) == [1]
+
+
+@pytest.mark.parametrize(
+    ("start", "left"), [(0, []), (2, [1, 2]), (3, [1, 2, 3]), (9, [1, 2, 3, 4])]
+)
+def test_resumed_rows_after_the_step_are_dropped(tmp_path, start, left):
+    _write(tmp_path, 0, [1, 2, 3, 4])
+    _write(tmp_path, start, [start + 1])
+    assert _steps(tmp_path) == [*left, start + 1]
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_a_last_line_cut_short_is_dropped(tmp_path):
+    _write(tmp_path, 0, [1, 2])
+    with open(tmp_path / "metrics.jsonl", "a") as file:
+        file.write('{"step": 3, "train_lo')
+    assert _steps(tmp_path) == [1, 2]
+    _write(tmp_path, 2, [3])
+    assert _steps(tmp_path) == [1, 2, 3]
+
+
+def test_no_file_means_no_rows(tmp_path):
+    assert read_rows(tmp_path / "metrics.jsonl") == []
