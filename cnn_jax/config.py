@@ -80,6 +80,7 @@ class Data:
     test_fraction: float = 0.2  # of an image folder or npz file that has no test part
     image_size: int = 0  # shorter side scaled to it, then cropped square; 0: as the images are
     channels: int = 3  # of an image folder: 3 (RGB) or 1 (gray)
+    class_names: tuple[str, ...] = ()  # that an image folder must have; empty: whatever it has
     on_bad_example: str = "raise"  # or "skip": leave bad image files out, and list them
     synthetic: Synthetic = field(default_factory=Synthetic)
     batch_size: int = 128

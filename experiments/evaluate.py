@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import jax
+import numpy as np
 from absl import flags
 
 from cnn_jax.analysis.evaluation import confusion_matrix, evaluate
@@ -58,15 +59,20 @@ def main(argv: Sequence[str]) -> None:
         eval_batches(experiment, split),
         examples=len(split),
     )
-    names = experiment.dataset.spec.class_names
     matrix = confusion_matrix(evaluation.logits, split.labels)
-    directory = workdir / "evaluation"
-    directory.mkdir(exist_ok=True)
-    write_confusion_matrix(directory / f"{_SPLIT.value}_confusion.csv", matrix, names)
-    write_per_class(directory / f"{_SPLIT.value}_per_class.csv", matrix, names)
+    _write_tables(workdir / "evaluation", matrix, experiment.dataset.spec.class_names)
     metrics = {f"{_SPLIT.value}_{name}": value for name, value in evaluation.metrics.items()}
     facts = {"workdir": str(workdir), "checkpoint": _CHECKPOINT.value, "step": step}
     print(json.dumps(facts | metrics | {f"{_SPLIT.value}_examples": evaluation.examples}))
+
+
+def _write_tables(directory: Path, matrix: np.ndarray, class_names: Sequence[str]) -> None:
+    try:
+        directory.mkdir(exist_ok=True)
+        write_confusion_matrix(directory / f"{_SPLIT.value}_confusion.csv", matrix, class_names)
+        write_per_class(directory / f"{_SPLIT.value}_per_class.csv", matrix, class_names)
+    except OSError as error:
+        raise InputError(f"{directory} can't be written: {error.strerror or error}") from error
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ _FIELDS = {
     "test_fraction": ("image_folder", "npz"),
     "image_size": ("tfds", "image_folder"),
     "channels": ("image_folder",),
+    "class_names": ("image_folder",),
     "on_bad_example": ("image_folder",),
     "synthetic": ("synthetic",),
 }

@@ -15,6 +15,7 @@ def get_config() -> Config:
     return Config(
         data=Data(
             name="image_folder",
+            class_names=("cats", "dogs"),
             image_size=150,
             batch_size=32,
             eval_batch_size=100,

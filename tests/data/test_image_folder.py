@@ -10,6 +10,7 @@ from PIL import Image
 from cnn_jax.config import Data
 from cnn_jax.data.datasets import dataset_spec
 from cnn_jax.data.sources import image_folder
+from cnn_jax.errors import InputError
 from tests.data.checks import load, refused, same
 
 
@@ -239,3 +240,14 @@ def test_what_does_not_fit_into_memory_is_not_begun(parted, monkeypatch):
 def test_a_relative_folder(parted, monkeypatch):
     monkeypatch.chdir(parted.parent)
     assert len(_load(Path(parted.name)).train) == 8
+
+
+def test_the_config_can_say_what_the_folder_must_hold(tmp_path):
+    facts = dataset_spec(Data(name="image_folder", class_names=("cats", "dogs"), image_size=150))
+    assert (facts.image_shape, facts.class_names) == ((150, 150, 3), ("cats", "dogs"))
+    for folder in ("train/cats", "train/cows", "test/cats", "test/cows"):
+        (tmp_path / folder).mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / folder / "0.png")
+    data = Data(name="image_folder", dir=str(tmp_path), class_names=("cats", "dogs"), image_size=8)
+    with pytest.raises(InputError, match=r"has the classes cats, cows; .* wants cats, dogs"):
+        dataset_spec(data)

@@ -1,5 +1,6 @@
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -64,3 +65,11 @@ def test_nothing_else_is_written(answers, finished):
     _, changed, new = answers
     assert changed == set()
     assert {path.relative_to(finished[0]).parts[0] for path in new} == {"evaluation"}
+
+
+def test_tables_that_cannot_be_written_are_told_in_one_line(finished, tmp_path):
+    shutil.copytree(finished[0], tmp_path / "run", ignore=shutil.ignore_patterns("evaluation"))
+    (tmp_path / "run" / "evaluation").touch()
+    (answer,) = run_all("evaluate", [["--workdir=run"]], cwd=tmp_path)
+    assert (answer.code, answer.out) == (2, "")
+    assert answer.err == "error: run/evaluation can't be written: File exists\n"

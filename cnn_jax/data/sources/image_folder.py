@@ -52,9 +52,13 @@ def spec(data: Data) -> Spec:
     """Returns the folder's facts: its classes by their folders, the size of its images by
     `data.image_size` or else the header of the first that can be read.
 
+    Without a folder they are what the config says they must be, if it says both.
+
     Raises:
       InputError: the folder is not laid out as it should be.
     """
+    if not data.dir and data.class_names and data.image_size:
+        return Spec("image_folder", (*[data.image_size] * 2, data.channels), data.class_names)
     root = _root(data)
     classes, parts = _scan(root)
     return _spec(root, classes, parts, data)
@@ -165,6 +169,9 @@ def _images(folder: Path) -> Iterator[Path]:
 
 
 def _spec(root: Path, classes: list[str], parts: dict[str, _Files], data: Data) -> Spec:
+    if data.class_names and sorted(data.class_names) != classes:
+        wanted, found = ", ".join(sorted(data.class_names)), ", ".join(classes)
+        raise InputError(f"{root} has the classes {found}; data.class_names wants {wanted}")
     if data.image_size:
         height = width = data.image_size
     else:
