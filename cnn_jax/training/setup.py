@@ -16,6 +16,7 @@ from cnn_jax.data.normalization import Normalization, fit_normalization, normali
 from cnn_jax.data.resident import EvalBatches, Feed, take_batch
 from cnn_jax.errors import InputError
 from cnn_jax.models.registry import build_model, initialize, variable_shapes
+from cnn_jax.training.checkpoint import abstract
 from cnn_jax.training.losses import LossFn, cross_entropy
 from cnn_jax.training.optimizer import Schedule, make_optimizer, make_schedule
 from cnn_jax.training.parallel import make_mesh, replicated, shard_batch
@@ -87,6 +88,12 @@ def initial_state(experiment: Experiment) -> TrainState:
     ema = experiment.config.train.ema_decay > 0
     state = create_train_state(variables, experiment.tx, ema=ema)
     return jax.device_put(state, replicated(experiment.mesh))
+
+
+def abstract_state(experiment: Experiment) -> TrainState:
+    """Returns the shapes, types and placement of the state, to restore a checkpoint into."""
+    shapes = jax.eval_shape(lambda: initial_state(experiment))
+    return abstract(shapes, replicated(experiment.mesh))
 
 
 def resident_train_step(experiment: Experiment) -> Callable:

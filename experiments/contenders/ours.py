@@ -1,0 +1,81 @@
+"""This project, as `experiments.train` runs it: the resident feed and the compiled step."""
+
+from collections.abc import Callable
+
+import jax
+
+from cnn_jax.data.resident import EvalBatches, Feeder
+from cnn_jax.models.registry import count_parameters
+from cnn_jax.training.parallel import compile_step, replicated
+from cnn_jax.training.setup import (
+    Experiment,
+    build_experiment,
+    initial_state,
+    resident_train_step,
+    sharded_eval_step,
+)
+from cnn_jax.training.state import Purpose, key_for, model_variables
+from experiments.contenders import jax_device
+from experiments.contenders.task import Contender, Started, Task
+
+
+def build(task: Task) -> Contender:
+    """Returns the contender with its split on the device."""
+    experiment = build_experiment(task.config)
+    place = _place_for_training if task.mode == "train" else _place_for_inference
+    return jax_device.contender(place(experiment))
+
+
+def _place_for_training(experiment: Experiment) -> Callable[[], Started]:
+    config, mesh = experiment.config, experiment.mesh
+    sharding = replicated(mesh)
+    feeder = Feeder(
+        experiment.dataset.train,
+        seed=config.seed,
+        batch_size=config.data.batch_size,
+        sharding=sharding,
+    )
+
+    def start() -> Started:
+        state, taken = initial_state(experiment), 0
+        key = jax.device_put(key_for(config.seed, Purpose.STEP), sharding)
+        example = (state, feeder(0), key)
+        step = compile_step(resident_train_step(experiment), example, mesh=mesh, donate=True)
+
+        def run(steps: int) -> int:
+            nonlocal state, taken
+            for _ in range(steps):
+                state, sums = step(state, feeder(taken), key)
+                taken += 1
+            jax.block_until_ready((state, sums))
+            return steps
+
+        return Started(run, count_parameters(state.params))
+
+    return start
+
+
+def _place_for_inference(experiment: Experiment) -> Callable[[], Started]:
+    size, mesh = experiment.config.data.batch_size, experiment.mesh
+    batches = EvalBatches(experiment.dataset.train, batch_size=size, sharding=replicated(mesh))
+
+    def start() -> Started:
+        variables = model_variables(initial_state(experiment))
+        example = (variables, next(iter(batches)))
+        step = compile_step(sharded_eval_step(experiment), example, mesh=mesh)
+        stream = iter(())
+
+        def run(steps: int) -> int:
+            nonlocal stream
+            for _ in range(steps):
+                batch = next(stream, None)
+                if batch is None:
+                    stream = iter(batches)
+                    batch = next(stream)
+                answers = step(variables, batch)
+            jax.block_until_ready(answers)
+            return steps
+
+        return Started(run, count_parameters(variables["params"]))
+
+    return start

@@ -1,0 +1,194 @@
+"""PyTorch as its tutorials write it: eager, or through `torch.compile`.
+
+On a GPU images are channels_last, as PyTorch's own tuning guide has it. The layers are put together
+with `torch.fx`, which writes the straight-line code that one would write by hand.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import nn
+
+from cnn_jax.analysis.summary import Operation, window_and_stride
+from cnn_jax.models import modules
+from cnn_jax.models.residual import PadShortcut
+from experiments.contenders.task import (
+    LEARNING_RATE,
+    MOMENTUM,
+    Contender,
+    Run,
+    Started,
+    Task,
+    layer_name,
+    no_layer,
+    padding_pairs,
+)
+
+_ACTIVATIONS = {
+    "identity": nn.Identity,
+    "relu": nn.ReLU,
+    "relu6": nn.ReLU6,
+    "leaky_relu": nn.LeakyReLU,
+    "elu": nn.ELU,
+    "selu": nn.SELU,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "mish": nn.Mish,
+    "tanh": nn.Tanh,
+    "sigmoid": nn.Sigmoid,
+    "hard_sigmoid": nn.Hardsigmoid,
+    "hard_swish": nn.Hardswish,
+    "softplus": nn.Softplus,
+}
+
+
+def network(operations: list[Operation]) -> nn.Module:
+    """Returns the network of a list of operations; it takes NCHW images and gives logits.
+
+    Raises:
+      InputError: PyTorch has no such layer.
+    """
+    graph, layers = torch.fx.Graph(), nn.Module()
+    values = [graph.placeholder("images")]
+    for each in operations:
+        name = layer_name(each)
+        layers.add_module(name, _layer(each))
+        values.append(graph.call_module(name, tuple(values[i] for i in each.inputs)))
+    graph.output(values[-1])
+    return torch.fx.GraphModule(layers, graph)
+
+
+class _Add(nn.Module):
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return x + y
+
+
+class _PadShortcut(nn.Module):
+    def __init__(self, stride: int, missing: int):
+        super().__init__()
+        self.stride, self.missing = stride, missing
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x[:, :, :: self.stride, :: self.stride]
+        return nn.functional.pad(x, (0, 0, 0, 0, 0, self.missing))
+
+
+def _layer(operation: Operation) -> nn.Module:
+    module, channels = operation.module, operation.input_shape[-1]
+    match module:
+        case modules.Conv() | modules.MaxPool() | modules.AvgPool():
+            return _window_layer(operation)
+        case modules.Dense():
+            return nn.Linear(channels, module.features, bias=module.use_bias)
+        case modules.BatchNorm():
+            return nn.BatchNorm2d(channels, eps=module.epsilon, momentum=1 - module.momentum)
+        case modules.Activation(function=name) if name in _ACTIVATIONS:
+            return _ACTIVATIONS[name]()
+        case modules.Dropout():
+            return nn.Dropout(module.rate)
+        case modules.Flatten():
+            return nn.Flatten()
+        case modules.GlobalAvgPool():
+            return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        case modules.ResponseNorm(size=size):
+            return nn.LocalResponseNorm(size, size * module.alpha, module.beta, module.k)
+        case modules.ZeroPad(padding=int(width)):
+            return nn.ZeroPad2d(width)
+        case modules.Add():
+            return _Add()
+        case PadShortcut():
+            return _PadShortcut(module.stride, module.features - channels)
+    raise no_layer("PyTorch", operation)
+
+
+def _window_layer(operation: Operation) -> nn.Module:
+    module, channels = operation.module, operation.input_shape[-1]
+    window, stride = window_and_stride(module)
+    padding = _padding(operation)
+    if isinstance(module, modules.MaxPool):
+        return nn.MaxPool2d(window, stride, padding)
+    if isinstance(module, modules.AvgPool):
+        return nn.AvgPool2d(window, stride, padding, count_include_pad=False)
+    return nn.Conv2d(
+        channels,
+        module.features,
+        window,
+        stride,
+        padding,
+        module.dilation,
+        module.groups,
+        module.use_bias,
+    )
+
+
+def _padding(operation: Operation) -> tuple[int, ...]:
+    pairs = padding_pairs(operation)
+    if any(low != high for low, high in pairs):
+        raise no_layer("PyTorch", operation)
+    return tuple(low for low, _ in pairs)
+
+
+def build(task: Task) -> Contender:
+    """Returns the contender with its images on the device."""
+    on_gpu = torch.cuda.is_available()
+    device = torch.device("cuda" if on_gpu else "cpu")
+    layout = torch.channels_last if on_gpu else torch.contiguous_format
+    torch.backends.cudnn.benchmark = True
+    images = torch.from_numpy(task.images).permute(0, 3, 1, 2)
+    images = images.to(device).contiguous(memory_format=layout)
+    labels = torch.from_numpy(task.labels).to(device, torch.int64)
+    batches = task.batches()
+
+    def batch() -> tuple[torch.Tensor, torch.Tensor]:
+        chosen = torch.from_numpy(next(batches)).to(device)
+        return images[chosen], labels[chosen]
+
+    def start() -> Started:
+        model = network(task.operations).to(device, memory_format=layout)
+        parameters = sum(p.numel() for p in model.parameters())
+        called = torch.compile(model) if task.contender == "torch-compile" else model
+        half = task.config.train.dtype == "bfloat16"
+        cast = partial(torch.autocast, device.type, torch.bfloat16, enabled=half)
+        make_run = _training if task.mode == "train" else _inference
+        return Started(make_run(model, called, batch, cast), parameters)
+
+    kind = torch.cuda.get_device_name() if on_gpu else "cpu"
+    memory = torch.cuda.max_memory_allocated if on_gpu else lambda: None
+    return Contender(start, kind, torch.get_num_threads(), memory)
+
+
+def _training(model: nn.Module, called: Callable, batch: Callable, cast: Callable) -> Run:
+    criterion = nn.CrossEntropyLoss()
+    optimizer = torch.optim.SGD(model.parameters(), lr=LEARNING_RATE, momentum=MOMENTUM)
+
+    def run(steps: int) -> int:
+        model.train()
+        for _ in range(steps):
+            images, labels = batch()
+            optimizer.zero_grad()
+            with cast():
+                loss = criterion(called(images), labels)
+            loss.backward()
+            optimizer.step()
+        _finish(loss)
+        return steps
+
+    return run
+
+
+def _inference(model: nn.Module, called: Callable, batch: Callable, cast: Callable) -> Run:
+    def run(steps: int) -> int:
+        model.eval()
+        with torch.inference_mode(), cast():
+            for _ in range(steps):
+                logits = called(batch()[0])
+        _finish(logits)
+        return steps
+
+    return run
+
+
+def _finish(result: torch.Tensor) -> None:
+    if result.is_cuda:
+        torch.cuda.synchronize()

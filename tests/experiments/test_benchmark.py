@@ -1,0 +1,391 @@
+"""The benchmark compares one network with itself, in turns, and survives a contender's failure."""
+
+import json
+import os
+import warnings
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax.traverse_util import flatten_dict
+
+from cnn_jax.analysis.summary import operations, summarize
+from cnn_jax.config import Config, Data, Model, Synthetic, Train
+from cnn_jax.errors import InputError
+from cnn_jax.models import modules
+from experiments import contenders
+from experiments.contenders import CEILING, OURS, Entry, ceiling, ours, rounds, stock_flax
+from experiments.contenders.task import Batches, Task, benchmark_config
+from experiments.contenders.worker import Worker, WorkerError
+from tests.experiments.command import run, run_all
+from tests.models.networks import make_images, make_variables, small_network, small_shape
+
+NETWORKS = {
+    "lenet5": {},
+    "fashion_convnet": {"width": 1.0},
+    "cats_dogs": {},
+    "alexnet_owt": {},
+    "vgg16_cifar": {},
+    "resnet18": {},
+    "resnet20_cifar": {"depth": 8, "width": 0.25},
+    "wrn28_10": {"depth": 10, "width": 0.5},
+}
+
+
+def tiny(dtype="float32"):
+    data = Data(name="synthetic", synthetic=Synthetic((8, 8, 1), classes=3), batch_size=4)
+    config = Config(name="tiny", data=data, model=Model("lenet_same"), train=Train(steps=1))
+    return benchmark_config(config, dtype=dtype)
+
+
+# The peers' networks are ours.
+
+
+@pytest.fixture(scope="module", params=NETWORKS)
+def case(request):
+    """A network's graph, its weights by layer, images and logits."""
+    name = request.param
+    model, shape = small_network(name, **NETWORKS[name]), small_shape(name)
+    variables, images = make_variables(model, shape), make_images(shape)
+    logits = jax.jit(partial(model.apply, train=False))(variables, images)
+    weights = {}
+    for collection, tree in variables.items():
+        for path, array in flatten_dict(tree).items():
+            weights.setdefault("_".join(path[:-1]), {})[(collection, path[-1])] = array
+    return operations(model, shape), weights, images, np.asarray(logits)
+
+
+def check_logits(found, expected):
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+
+
+def test_stock_flax_has_the_same_network(case):
+    found, weights, images, expected = case
+    network = stock_flax.StockNetwork(tuple(found))
+    variables = {}
+    for layer, arrays in weights.items():
+        for (collection, leaf), array in arrays.items():
+            variables.setdefault(collection, {}).setdefault(layer, {})[leaf] = array
+    shapes = jax.eval_shape(partial(network.init, train=False), jax.random.key(0), images)
+    assert jax.tree.map(jnp.shape, variables) == jax.tree.map(jnp.shape, shapes)
+    check_logits(jax.jit(partial(network.apply, train=False))(variables, images), expected)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_pytorch_has_the_same_network(case):
+    torch = pytest.importorskip("torch")
+    from experiments.contenders import pytorch
+
+    found, weights, images, expected = case
+    network = pytorch.network(found).eval()
+    ours = {layer: torch_arrays(arrays) for layer, arrays in by_channels_first(found, weights)}
+    state = {f"{layer}.{leaf}": a for layer, arrays in ours.items() for leaf, a in arrays.items()}
+    buffers = {key for key in network.state_dict() if key.endswith("num_batches_tracked")}
+    assert network.state_dict().keys() - buffers == state.keys()
+    network.load_state_dict({k: torch.tensor(v) for k, v in state.items()}, strict=False)
+    with torch.inference_mode():
+        logits = network(torch.tensor(np.asarray(images)).permute(0, 3, 1, 2))
+    check_logits(logits.numpy(), expected)
+
+
+def by_channels_first(found, weights):
+    """Yields layers and their arrays; a dense layer behind Flatten takes its inputs as CHW."""
+    flattened = None
+    for each in found:
+        if isinstance(each.module, modules.Flatten):
+            flattened = each.input_shape
+        arrays = weights.get(each.name.replace("/", "_"))
+        if arrays is None:
+            continue
+        arrays = {leaf: np.asarray(array) for (_, leaf), array in arrays.items()}
+        if isinstance(each.module, modules.Dense) and flattened:
+            kernel = arrays["kernel"].reshape(*flattened, -1).transpose(2, 0, 1, 3)
+            arrays["kernel"] = kernel.reshape(-1, kernel.shape[-1])
+            flattened = None
+        yield each.name.replace("/", "_"), arrays
+
+
+def torch_arrays(arrays):
+    names = {"scale": "weight", "kernel": "weight", "mean": "running_mean", "var": "running_var"}
+    axes = {4: (3, 2, 0, 1), 2: (1, 0), 1: (0,)}
+    return {names.get(leaf, leaf): a.transpose(axes[a.ndim]) for leaf, a in arrays.items()}
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_keras_has_the_same_network(case):
+    keras = import_keras()
+    from experiments.contenders import keras_network
+
+    found, weights, images, expected = case
+    network = keras_network.network(found, images.shape[1:])
+    layers = {layer.name: layer for layer in network.layers if layer.weights}
+    assert layers.keys() == weights.keys()
+    for name, layer in layers.items():
+        leaves = {leaf: array for (_, leaf), array in weights[name].items()}
+        order = ("kernel", "scale", "bias", "mean", "var")
+        layer.set_weights([leaves[leaf] for leaf in order if leaf in leaves])
+    outputs = network(np.asarray(images), training=False)
+    check_logits(keras.ops.convert_to_numpy(keras.ops.stop_gradient(outputs)), expected)
+
+
+def import_keras():
+    os.environ.setdefault("KERAS_BACKEND", "torch")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return pytest.importorskip("keras")
+
+
+def test_a_network_whose_graph_does_not_show_has_no_peer(monkeypatch):
+    def forked(*args):
+        first, second, *rest = operations(*args)
+        return [first, contenders.dataclasses.replace(second, inputs=(None,)), *rest]
+
+    monkeypatch.setattr("experiments.contenders.task.operations", forked)
+    with pytest.raises(InputError, match="only ours can be measured"):
+        stock_flax.build(Task(tiny(), "train", "flax"))
+
+
+def test_a_layer_that_a_peer_has_not_is_named():
+    found = operations(small_network("alexnet"), small_shape("alexnet"))
+    network = stock_flax.StockNetwork(tuple(found))
+    with pytest.raises(InputError, match=r"Flax has no layer like norm1 \(ResponseNorm\)"):
+        jax.eval_shape(
+            partial(network.init, train=False), jax.random.key(0), make_images((67, 67, 3))
+        )
+
+
+# The task is the same for all.
+
+
+def test_the_task_is_the_configs_network_without_its_data():
+    config = Config(data=Data(name="cifar10", batch_size=16), model=Model("vgg16_cifar", width=0.5))
+    made = benchmark_config(config, dtype="bfloat16")
+    assert made.data.name == "synthetic"
+    assert (made.data.synthetic.image_shape, made.data.synthetic.classes) == ((32, 32, 3), 10)
+    assert made.data.synthetic.train_examples % 16 == 0
+    assert made.data.synthetic.train_examples * 32 * 32 * 3 * 4 <= 2**27
+    assert (made.model.width, made.train.dtype) == (0.5, "bfloat16")
+    large = Config(data=Data(name="imagenet2012", image_size=224), model=Model("alexnet_owt"))
+    assert benchmark_config(large, batch_size=300).data.synthetic.train_examples == 300
+
+
+def test_images_of_many_sizes_are_refused():
+    with pytest.raises(InputError, match="image_size"):
+        benchmark_config(Config(data=Data(name="cats_vs_dogs"), model=Model("cats_dogs")))
+
+
+def test_batches_hold_every_example_once_an_epoch():
+    batches = Batches(12, 4)
+    first, second = ([next(batches) for _ in range(3)] for _ in range(2))
+    assert sorted(np.concatenate(first)) == sorted(np.concatenate(second)) == list(range(12))
+    assert not np.array_equal(first, second)
+
+
+@pytest.mark.parametrize(
+    ("mode", "dtype"), [("train", "float32"), ("train", "bfloat16"), ("inference", "float32")]
+)
+def test_contenders_take_as_many_steps_as_asked_for(mode, dtype):
+    config = tiny(dtype)
+    trainable = summarize(Task(config, mode, OURS).model, (8, 8, 1)).trainable
+    for module in (ours, stock_flax):
+        started = module.build(Task(config, mode, module.__name__)).start()
+        assert [started.run(1), started.run(3)] == [1, 3]
+        assert started.parameters == trainable
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("mode", ["train", "inference"])
+def test_pytorch_takes_as_many_steps_as_asked_for(mode):
+    pytest.importorskip("torch")
+    from experiments.contenders import pytorch
+
+    started = pytorch.build(Task(tiny("bfloat16"), mode, "torch")).start()
+    assert [started.run(1), started.run(3)] == [1, 3]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("mode", ["train", "inference"])
+def test_keras_takes_whole_epochs(mode, monkeypatch):
+    import_keras()
+    from experiments.contenders import keras_network
+
+    monkeypatch.setattr("experiments.contenders.task._MOST_EXAMPLES", 12)
+    started = keras_network.build(Task(tiny(), mode, "keras-jax")).start()
+    assert [started.run(1), started.run(3), started.run(8)] == [1, 3, 9]
+    assert 0 < started.seconds() < 60
+
+
+def test_the_ceiling_counts_a_products_flops(monkeypatch):
+    monkeypatch.setattr(ceiling, "CPU_SIZE", 8)
+    started = ceiling.build(Task(tiny(), "train", CEILING)).start()
+    assert (started.run(2), started.flops) == (2, 2 * 8**3)
+
+
+# Turns, and what is made of them.
+
+
+class Scripted:
+    """Stands for a worker: its rate in each round is written down, None being a failure."""
+
+    rates, log = {}, []
+
+    def __init__(self, task, *, timeout):
+        self.name, self.left = task.contender, list(self.rates[task.contender])
+        parameters = 21_000 if "other" in self.rates.get("network", ()) else None
+        if parameters is None or self.name == OURS:
+            parameters = summarize(task.model, task.image_shape).trainable
+        self.facts = {"parameters": parameters, "flops": 1e9, "compile_seconds": 1.0}
+
+    def measure(self, seconds):
+        self.log.append(self.name)
+        rate = self.left.pop(0)
+        if rate is None:
+            raise WorkerError("was ended by signal 9")
+        memory = {"peak_memory_bytes": 1, "peak_memory_of": "process"}
+        return {"steps": 10, "seconds": 10 / rate} | memory
+
+    def close(self):
+        self.log.append(f"closed {self.name}")
+
+
+def compare(monkeypatch, rates, peers=("flax",), mode="train"):
+    """Returns the records by contender, the log of turns and what was said."""
+    said = []
+    monkeypatch.setattr(Scripted, "rates", {CEILING: [100.0] * 3} | rates)
+    monkeypatch.setattr(Scripted, "log", [])
+    monkeypatch.setattr(rounds, "Worker", Scripted)
+    monkeypatch.setattr(rounds, "_PAUSE", 0)
+    options = {"rounds": 3, "seconds": 1.0, "timeout": 1.0, "say": said.append}
+    records = rounds.compare(tiny(), mode, peers, **options)
+    return {record["contender"]: record for record in records}, Scripted.log, said
+
+
+def test_turns_alternate_and_every_worker_is_closed(monkeypatch):
+    _, log, said = compare(monkeypatch, {OURS: [2, 3, 9], "flax": [1, 2, 3]})
+    assert log[:9] == [CEILING, OURS, "flax"] * 3
+    assert set(log[9:]) == {f"closed {name}" for name in (CEILING, OURS, "flax")}
+    assert said == []
+
+
+@pytest.mark.parametrize(("mode", "passes"), [("train", 3), ("inference", 1)])
+def test_a_record_holds_medians_and_ratios_by_round(monkeypatch, mode, passes):
+    records, _, _ = compare(
+        monkeypatch, {OURS: [4.0, 2.0, 9.0], "flax": [1.0, 4.0, 3.0]}, mode=mode
+    )
+    ours, flax = records[OURS], records["flax"]
+    fields = ("images_per_second", "images_per_second_min", "images_per_second_max")
+    assert [ours[field] for field in fields] == pytest.approx([16, 8, 36])
+    assert [flax[field] for field in fields] == pytest.approx([12, 4, 16])
+    assert (ours["ours_over_this_min"], ours["ours_over_this_max"]) == (1, 1)
+    ratios = ("ours_over_this", "ours_over_this_min", "ours_over_this_max")
+    assert [flax[field] for field in ratios] == pytest.approx([3, 0.5, 4])
+    flops = summarize(Task(tiny(), mode, OURS).model, (8, 8, 1)).as_json()["total"]["flops"]
+    assert ours["flops_per_image"] == passes * flops
+    assert ours["gflops_per_second"] == pytest.approx(16 * passes * flops / 1e9)
+    assert ours["ceiling_gflops_per_second"] == pytest.approx(100)
+    assert ours["utilization"] == pytest.approx(ours["gflops_per_second"] / 100)
+
+
+def test_one_that_fails_does_not_take_the_others_down(monkeypatch):
+    rates = {OURS: [4, 4, 4], "flax": [2, None], "torch": [1, 1, 1]}
+    monkeypatch.setitem(contenders.CONTENDERS, "torch", Entry("pytorch", (), ()))
+    records, log, said = compare(monkeypatch, rates, peers=("flax", "torch"))
+    assert said == ["flax: was ended by signal 9"]
+    assert [records[name]["rounds"] for name in (OURS, "flax", "torch")] == [3, 1, 3]
+    assert records["flax"]["ours_over_this"] == pytest.approx(2)
+    assert log.count("torch") == 3
+
+
+def test_peers_are_measured_when_ours_fails(monkeypatch):
+    records, _, said = compare(monkeypatch, {OURS: [None], "flax": [1, 1, 1]})
+    assert list(records) == ["flax"]
+    assert records["flax"]["ours_over_this"] is None
+    assert said == [f"{OURS}: was ended by signal 9"]
+
+
+def test_a_missing_package_is_named_with_its_cure(monkeypatch):
+    entry = Entry("pytorch", ("jax", "no_such_package"), ())
+    monkeypatch.setitem(contenders.CONTENDERS, "torch", entry)
+    records, _, said = compare(monkeypatch, {OURS: [1, 1, 1]}, peers=("torch",))
+    assert list(records) == [OURS]
+    assert said == ["torch: no_such_package not installed: python -m pip install -e '.[peers]'"]
+
+
+def test_another_network_is_refused(monkeypatch):
+    rates = {OURS: [1, 1, 1], "flax": [1, 1, 1], "network": ("other",)}
+    records, _, said = compare(monkeypatch, rates)
+    assert list(records) == [OURS]
+    assert "another network: 21,000 parameters" in said[0]
+
+
+# Processes.
+
+
+def test_a_worker_that_is_killed_or_late_is_told_of(monkeypatch):
+    with pytest.raises(WorkerError, match=r"no answer within 0\.01 seconds"):
+        Worker(Task(tiny(), "train", OURS), timeout=0.01)
+    worker = Worker(Task(tiny(), "inference", OURS), timeout=300)
+    try:
+        answer = worker.measure(0.0)
+        assert answer["steps"] >= 1 and answer["seconds"] > 0
+        assert answer["peak_memory_bytes"] > 2**20
+        worker._process.kill()
+        with pytest.raises(WorkerError, match="signal 9"):
+            worker.measure(0.0)
+    finally:
+        worker.close()
+
+
+def test_an_error_in_a_worker_is_one_line():
+    config = tiny()
+    config.model.name = "no_such_network"
+    with pytest.raises(WorkerError, match=r"^unknown network 'no_such_network'.*$"):
+        Worker(Task(config, "train", OURS), timeout=300)
+
+
+def test_the_command_prints_a_json_line_each_and_a_table(tmp_path):
+    answer = run(
+        "benchmark",
+        "--config=lenet_digits",
+        "--peers=flax",
+        "--mode=train",
+        "--rounds=1",
+        "--seconds=0.05",
+        "--batch_size=4",
+        "--config.model.width=0.5",
+        cwd=tmp_path,
+    )
+    assert answer.code == 0, answer.err
+    records = [json.loads(line) for line in answer.out.splitlines()]
+    assert [record["contender"] for record in records] == [OURS, "flax"]
+    for record in records:
+        assert (record["config"], record["mode"]) == ("lenet_digits", "train")
+        assert (record["batch_size"], record["rounds"]) == (4, 1)
+        assert record["images_per_second"] > 0 and record["compile_seconds"] > 0
+        assert record["utilization"] > 0 and record["ours_over_this"] > 0
+        assert {"versions", "device_kind", "threads", "peak_memory_bytes", "date"} <= record.keys()
+    assert records[0]["parameters"] == records[1]["parameters"]
+    assert records[0]["parameters"] < 21_386 / 2
+    assert "ours ÷ this" in answer.err and "flax" in answer.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bad_input_names_what_is_known(tmp_path):
+    lines = {
+        ("--config=lenet_digits", "--peers=troch"): "did you mean 'torch'? Known: flax",
+        ("--config=lenet_digits", "--mode=training"): "did you mean 'train'? Known: inference",
+        ("--config=lenet_digits,no_such",): "unknown config 'no_such'",
+        ("--config=lenet_digits,vgg_cifar", "--config.seed=1"): "a single config",
+        ("--config=lenet_digits", "--config.model.name=lenot"): "did you mean 'lenet'",
+        ("--config=lenet_digits", "--rounds=0"): "rounds",
+        (): "--config=NAME is missing",
+    }
+    for answer, message in zip(
+        run_all("benchmark", list(map(list, lines)), cwd=tmp_path), lines.values(), strict=True
+    ):
+        assert answer.code == 2, answer.err
+        assert message in answer.err
+        assert len(answer.err.splitlines()) == 1
+        assert answer.out == ""
