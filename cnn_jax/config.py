@@ -10,6 +10,7 @@ import math
 import types
 import typing
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any
 
 from cnn_jax.errors import InputError, unknown
@@ -307,7 +308,8 @@ def total_steps(config: Config, examples: int) -> int:
     """
     if config.train.steps is not None:
         return config.train.steps
-    return max(1, -int(-config.train.epochs * examples // config.data.batch_size))
+    epochs = Fraction(str(config.train.epochs))  # 1.1 epochs of 10 examples are 11, not a bit more
+    return max(1, math.ceil(epochs * examples / config.data.batch_size))
 
 
 def steps_per_epoch(config: Config, examples: int) -> int:

@@ -1,14 +1,17 @@
 """What all commands share: the --config flag, and one clear line for wrong input (exit code 2)."""
 
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
 
 import absl.logging
+import jax
 from absl import app, flags
 from ml_collections import config_flags
 
 from cnn_jax.config import Config, flatten
+from cnn_jax.data.sources.cache import cache_dir
 from cnn_jax.errors import InputError, RunError, unknown
 from experiments import configs
 
@@ -45,6 +48,7 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
 
     def guarded(argv: Sequence[str]) -> int | None:
         _quieten()
+        _keep_compiled()
         try:
             return main(argv)
         except InputError as error:
@@ -61,6 +65,13 @@ def _quieten() -> None:
     if not flags.FLAGS["verbosity"].present:
         absl.logging.set_verbosity(absl.logging.WARNING)
         logging.getLogger("jax._src.xla_bridge").setLevel(logging.WARNING)
+
+
+def _keep_compiled() -> None:
+    """Compiled programs are kept between runs, unless jax's own variable says where or that not."""
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        jax.config.update("jax_compilation_cache_dir", str(cache_dir() / "compiled"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
 def refuse_arguments(argv: Sequence[str]) -> None:

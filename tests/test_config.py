@@ -208,3 +208,9 @@ def test_total_steps_as_given():
 )
 def test_steps_per_epoch_is_the_nearest_whole_number(examples, batch_size, steps):
     assert steps_per_epoch(Config(data=Data(batch_size=batch_size)), examples) == steps
+
+
+def test_epochs_are_taken_as_written():
+    config = Config()
+    config.train.epochs, config.data.batch_size = 1.1, 1
+    assert total_steps(config, 10) == 11

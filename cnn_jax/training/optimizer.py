@@ -18,7 +18,10 @@ def make_schedule(optim: Optim, steps: int) -> Schedule:
     peak = optim.learning_rate
     warmup = round(optim.warmup * steps)
     rest = max(1, steps - warmup)
-    drops = {round(at * steps) - warmup: optim.decay_factor for at in optim.milestones}
+    drops: dict[int, float] = {}
+    for at in optim.milestones:  # in a short run two of them may fall on one step
+        step = round(at * steps) - warmup
+        drops[step] = drops.get(step, 1.0) * optim.decay_factor
     schedule = {
         "constant": lambda: optax.constant_schedule(peak),
         "plateau": lambda: optax.constant_schedule(peak),

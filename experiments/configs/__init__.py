@@ -35,7 +35,10 @@ def _load_file(path: Path) -> Config:
         raise InputError(f"there is no config file {path}")
     if path.suffix == ".json":
         return from_json(path.read_text(encoding="utf-8"))
-    config = runpy.run_path(str(path))["get_config"]()
+    module = runpy.run_path(str(path))
+    if "get_config" not in module:
+        raise InputError(f"{path} defines no get_config()")
+    config = module["get_config"]()
     config.name = config.name or path.stem
     return config
 

@@ -45,9 +45,9 @@ def gradients(x, kernel):
     return pull(y)
 
 
-@pytest.fixture(params=[True, False], ids=["patches", "xla"])
+@pytest.fixture(params=["_by_patches", "_stock"])
 def way(request, monkeypatch):
-    monkeypatch.setattr(cpu_conv, "_is_slow", lambda **_: request.param)
+    monkeypatch.setattr(cpu_conv, "_way_on_cpu", lambda **_: getattr(cpu_conv, request.param))
     jax.clear_caches()
     yield
     jax.clear_caches()
@@ -73,9 +73,9 @@ def check_random_geometry(data):
     assert_close(*both(x, kernel))
 
 
-@pytest.mark.parametrize("slow, rows", [(True, 1), (True, 40), (False, 1)])
-def test_any_geometry_is_xlas_convolution(slow, rows, monkeypatch):
-    monkeypatch.setattr(cpu_conv, "_is_slow", lambda **_: slow)
+@pytest.mark.parametrize("way, rows", [("_by_patches", 1), ("_by_patches", 40), ("_stock", 1)])
+def test_any_geometry_is_xlas_convolution(way, rows, monkeypatch):
+    monkeypatch.setattr(cpu_conv, "_way_on_cpu", lambda **_: getattr(cpu_conv, way))
     monkeypatch.setattr(cpu_conv, "_ROWS", rows)  # so that small batches have several blocks
     jax.clear_caches()  # the lowering is remembered by shape
     settings(max_examples=8, deadline=None, derandomize=True, database=None)(
@@ -132,13 +132,22 @@ def test_gradient_of_a_gradient(way):
     assert_close(*both(x, kernel), 5e-5)
 
 
+@pytest.mark.parametrize("shape", [(2, 5, 6, 16), (1, 3, 3, 20)])
+def test_an_unpadded_output_is_cut_from_a_wider_one(shape):
+    x, kernel = jnp.asarray(random(*shape)), jnp.asarray(random(3, 3, shape[-1], 2, seed=1))
+    conv = lambda *a: conv2d(*a, padding="VALID")
+    assert "pad = [[0, 0], [0, 1]]" in lowered(conv, x, kernel)
+    assert "pad = [[0, 0], [0, 1]]" not in lowered(conv, x, kernel, platform="cuda")
+    assert_close(conv(x, kernel), stock(x, kernel, ((0, 0), (0, 0))))
+
+
 # batch, image and channels; window and outputs; padding; whether the output, the kernel's
 # gradient and the input's gradient go by patches on a CPU
 WAYS = [
     ((2, 2, 2, 8), (3, 3, 8, 4), "SAME", (True, False, True)),  # VGG's last block
     ((2, 6, 6, 4), (7, 7, 4, 4), "SAME", (True, False, True)),
     ((2, 8, 8, 8), (3, 3, 8, 8), "SAME", (False, False, False)),
-    ((2, 8, 8, 16), (3, 3, 16, 4), "VALID", (True, True, False)),
+    ((2, 8, 8, 16), (3, 3, 16, 4), "VALID", (False, True, False)),
     ((2, 8, 8, 3), (3, 3, 3, 50), "VALID", (False, True, False)),
     ((2, 8, 8, 16), (1, 1, 16, 4), "VALID", (False, True, False)),
     ((2, 14, 14, 1), (5, 5, 1, 6), "VALID", (True, False, False)),

@@ -181,3 +181,8 @@ def test_schedules_of_the_shortest_runs_are_finite(schedule, steps):
     rates = [float(make_schedule(optim, steps)(step)) for step in range(steps + 1)]
     assert np.isfinite(rates).all()
     assert max(rates) <= np.float32(optim.learning_rate)
+
+
+def test_milestones_on_one_step_both_count():
+    optim = Optim(learning_rate=1.0, schedule="step", milestones=(0.5, 0.6), decay_factor=0.1)
+    assert float(make_schedule(optim, 2)(1)) == pytest.approx(0.01)
