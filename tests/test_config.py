@@ -83,8 +83,8 @@ def _refused(function, *arguments):
 
 
 def test_the_defaults_with_a_length_are_valid():
-    validate(Config(train=Train(epochs=1.0)))
-    validate(Config(train=Train(steps=1)))
+    assert validate(Config(train=Train(epochs=1.0))) is None
+    assert validate(Config(train=Train(steps=1))) is None
 
 
 @pytest.mark.parametrize(("field", "value", "right"), BAD_VALUES)
@@ -99,7 +99,7 @@ def test_bounds_that_belong_to_the_range_are_valid():
     config.data.validation_fraction = config.optim.momentum = config.optim.epsilon = 0.0
     config.optim.milestones = (0.3, 0.3, 0.9)
     config.model.dropout = 0.0
-    validate(config)
+    assert validate(config) is None
 
 
 @pytest.mark.parametrize("train", [Train(), Train(epochs=1.0, steps=1)], ids=["neither", "both"])

@@ -15,7 +15,7 @@ from cnn_jax.data.resident import EvalBatches, Feeder
 from cnn_jax.errors import RunError
 from cnn_jax.models.registry import count_parameters
 from cnn_jax.training import provenance
-from cnn_jax.training.checkpoint import Checkpoints, abstract
+from cnn_jax.training.checkpoint import Checkpoints
 from cnn_jax.training.clock import Clock
 from cnn_jax.training.interruption import Stopped, StopRequest, stop_on_signals
 from cnn_jax.training.losses import LossFn
@@ -35,6 +35,7 @@ from cnn_jax.training.run_directory import (
 )
 from cnn_jax.training.setup import (
     Experiment,
+    abstract_state,
     build_experiment,
     eval_batches,
     initial_state,
@@ -128,13 +129,14 @@ class Run:
     def start(self) -> TrainState:
         """Returns the state to go on from: the last checkpoint's, else a new one."""
         facts = self.experiment.dataset.spec
-        with self.clock.stage("compile"):
-            self.start_step, state = 0, initial_state(self.experiment)
         with self.clock.stage("checkpoint"):
-            found = self.checkpoints.restore_latest(abstract(state, self.sharding))
+            found = self.checkpoints.restore_latest(abstract_state(self.experiment))
         if found:
             self.start_step, state = found
             self.display.say(f"resumed {self.workdir} at step {self.start_step}")
+        else:
+            with self.clock.stage("compile"):
+                self.start_step, state = 0, initial_state(self.experiment)
         self.parameters = count_parameters(state.params)
         config = self.experiment.config
         self.display.say(
@@ -270,7 +272,7 @@ class Run:
         config, steps = self.experiment.config, self.last_step
         stopped_early = steps < self.experiment.steps
         if stopped_early:
-            state = self.checkpoints.restore(self.best[0], abstract(state, self.sharding))
+            state = self.checkpoints.restore(self.best[0], abstract_state(self.experiment))
         test = self.evaluate(state, self.test, self.experiment.dataset.test)
         with self.clock.stage("checkpoint"):
             self.checkpoints.wait()

@@ -4,7 +4,8 @@
 
 Convolutions of 16, 32 and 64 kernels, dense 64: 60,874 parameters. RMSprop as Keras has it (rho
 0.9, epsilon 1e-7 under the root, no momentum), pixels in [0, 1], all 60,000 training images, 5
-epochs in batches of 128, no augmentation. Published: 98.91% test accuracy. Not yet run.
+epochs in batches of 128, no augmentation. Published: 98.91% test accuracy. Measured: 98.99% ± 0.13
+(mean and standard deviation of 5 seeds).
 """
 
 from cnn_jax.config import Config, Data, Model, Optim, Train
