@@ -6,7 +6,8 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
-Images = UInt8[np.ndarray, "n h w c"] | Float[np.ndarray, "n h w c"]
+# Rows may differ in their number and size of images.
+Images = UInt8[np.ndarray, "_ _ _ _"] | Float[np.ndarray, "_ _ _ _"]
 
 _GAP, _FONT_SIZE = 3, 13
 

@@ -3,7 +3,7 @@
     python -m experiments.train --config=vgg11_bn_imagenet --workdir=runs/vgg11_bn_imagenet
 
 132,868,840 parameters, the convolutions' biases among them; the recipe is that of vgg11_imagenet at
-a higher rate. Torchvision's model of this form (one crop of 224): 70.37% top-1. Not yet run.
+a higher rate. Not yet run.
 """
 
 from cnn_jax.config import Config

@@ -3,7 +3,7 @@
     python -m experiments.train --config=vgg13_bn_imagenet --workdir=runs/vgg13_bn_imagenet
 
 133,053,736 parameters, the convolutions' biases among them; the recipe is that of vgg13_imagenet at
-a higher rate. Torchvision's model of this form (one crop of 224): 71.59% top-1. Not yet run.
+a higher rate. Not yet run.
 """
 
 from cnn_jax.config import Config

@@ -3,7 +3,7 @@
     python -m experiments.train --config=vgg16_bn_imagenet --workdir=runs/vgg16_bn_imagenet
 
 138,365,992 parameters, the convolutions' biases among them; the recipe is that of vgg16_imagenet at
-a higher rate. Torchvision's model of this form (one crop of 224): 73.36% top-1. Not yet run.
+a higher rate. Not yet run.
 """
 
 from cnn_jax.config import Config

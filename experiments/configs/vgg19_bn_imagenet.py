@@ -3,7 +3,7 @@
     python -m experiments.train --config=vgg19_bn_imagenet --workdir=runs/vgg19_bn_imagenet
 
 143,678,248 parameters, the convolutions' biases among them; the recipe is that of vgg19_imagenet at
-a higher rate. Torchvision's model of this form (one crop of 224): 74.22% top-1. Not yet run.
+a higher rate. Not yet run.
 """
 
 from cnn_jax.config import Config
