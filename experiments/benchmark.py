@@ -37,7 +37,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from cnn_jax.config import DTYPES, Config, validate
+from cnn_jax.config import DTYPES, Config
+from cnn_jax.config_checks import validate
 from cnn_jax.errors import InputError, RunError, unknown
 from experiments import command_line, configs
 from experiments.contenders import OURS, PEERS

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cnn_jax.analysis.summary import Row, Summary, summarize
-from cnn_jax.config import validate
+from cnn_jax.config_checks import validate
 from cnn_jax.data.datasets import dataset_spec
 from cnn_jax.models.registry import build_model
 from experiments import command_line

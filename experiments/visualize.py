@@ -15,7 +15,8 @@ from absl import flags
 from PIL import Image
 
 from cnn_jax.analysis.augmentation import augmentation_sheet
-from cnn_jax.config import Config, validate
+from cnn_jax.config import Config
+from cnn_jax.config_checks import validate
 from cnn_jax.data.datasets import load_dataset
 from cnn_jax.data.order import epoch_order
 from cnn_jax.errors import InputError

@@ -21,7 +21,13 @@ FILES = {
 FORBIDDEN = {
     "cnn_jax": ["experiments", "launch"],
     "cnn_jax.layers": ["cnn_jax.models", "cnn_jax.data", "cnn_jax.training", "cnn_jax.analysis"],
-    "cnn_jax.models": ["cnn_jax.data", "cnn_jax.training", "cnn_jax.analysis", "cnn_jax.config"],
+    "cnn_jax.models": [
+        "cnn_jax.data",
+        "cnn_jax.training",
+        "cnn_jax.analysis",
+        "cnn_jax.config",
+        "cnn_jax.config_checks",
+    ],
     "cnn_jax.data": ["cnn_jax.models", "cnn_jax.training", "cnn_jax.analysis", "flax"],
     "cnn_jax.training.step": ["cnn_jax.data", "cnn_jax.training.checkpoint"],
     "cnn_jax.analysis": ["cnn_jax.training.loop"],

@@ -17,8 +17,8 @@ from cnn_jax.config import (
     steps_per_epoch,
     to_json,
     total_steps,
-    validate,
 )
+from cnn_jax.config_checks import validate
 from cnn_jax.errors import InputError
 from experiments import configs
 

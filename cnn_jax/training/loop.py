@@ -8,7 +8,8 @@ import jax
 from jaxtyping import PyTree
 
 from cnn_jax.analysis.evaluation import Evaluation, evaluate
-from cnn_jax.config import Config, steps_per_epoch, validate
+from cnn_jax.config import Config, steps_per_epoch
+from cnn_jax.config_checks import validate
 from cnn_jax.data.augment import AugmentFn
 from cnn_jax.data.datasets import Split
 from cnn_jax.data.resident import EvalBatches, Feeder

@@ -9,7 +9,8 @@ import optax
 from flax import linen as nn
 from jax.sharding import Mesh
 
-from cnn_jax.config import Config, steps_per_epoch, total_steps, validate
+from cnn_jax.config import Config, steps_per_epoch, total_steps
+from cnn_jax.config_checks import validate
 from cnn_jax.data.augment import AugmentFn, check_augment, make_augment_fn
 from cnn_jax.data.datasets import Dataset, Split, load_dataset
 from cnn_jax.data.normalization import Normalization, fit_normalization, normalize, to_unit

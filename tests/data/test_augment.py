@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from cnn_jax.config import Augment, Config, validate
+from cnn_jax.config import Augment, Config
+from cnn_jax.config_checks import validate
 from cnn_jax.data.augment import STRENGTHS, check_augment, make_augment_fn
 from cnn_jax.data.resident import Feed, take_batch
 from cnn_jax.errors import InputError

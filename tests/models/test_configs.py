@@ -7,7 +7,8 @@ from functools import cache
 import pytest
 from PIL import Image
 
-from cnn_jax.config import Augment, Data, Optim, differences, validate
+from cnn_jax.config import Augment, Data, Optim, differences
+from cnn_jax.config_checks import validate
 from cnn_jax.data.datasets import dataset_spec
 from cnn_jax.models.registry import build_model, count_parameters, variable_shapes
 from experiments import configs
