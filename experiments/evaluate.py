@@ -5,7 +5,6 @@
 Prints one JSON object; writes the confusion matrix and a table per class into DIR/evaluation.
 """
 
-import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,18 +15,10 @@ from absl import flags
 
 from cnn_jax.analysis.evaluation import confusion_matrix, evaluate
 from cnn_jax.analysis.tables import write_confusion_matrix, write_per_class
-from cnn_jax.data.normalization import Normalization
 from cnn_jax.errors import InputError
-from cnn_jax.training.checkpoint import Checkpoints
-from cnn_jax.training.run_directory import NORMALIZATION, read_config
-from cnn_jax.training.setup import (
-    Experiment,
-    abstract_state,
-    build_experiment,
-    eval_batches,
-    sharded_eval_step,
-)
-from cnn_jax.training.state import TrainState, model_variables
+from cnn_jax.training.restore import restore_run
+from cnn_jax.training.setup import eval_batches, sharded_eval_step
+from cnn_jax.training.state import model_variables
 from experiments import command_line
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "the run directory")
@@ -42,7 +33,9 @@ def main(argv: Sequence[str]) -> None:
     if _WORKDIR.value is None:
         raise InputError("--workdir=DIR is missing: the directory of a run")
     workdir = Path(_WORKDIR.value)
-    experiment, step, state = _restore(workdir)
+    experiment, step, state = restore_run(
+        workdir, which=_CHECKPOINT.value, data_dir=_DATA_DIR.value
+    )
     split = getattr(experiment.dataset, _SPLIT.value)
     if split is None:
         raise InputError("the run has no validation split: data.validation_fraction is 0")
@@ -57,19 +50,6 @@ def main(argv: Sequence[str]) -> None:
     metrics = {f"{_SPLIT.value}_{name}": value for name, value in evaluation.metrics.items()}
     facts = {"workdir": str(workdir), "checkpoint": _CHECKPOINT.value, "step": step}
     print(json.dumps(facts | metrics | {f"{_SPLIT.value}_examples": evaluation.examples}))
-
-
-def _restore(workdir: Path) -> tuple[Experiment, int, TrainState]:
-    """Returns the run with the constants it was trained with, and the chosen checkpoint."""
-    config = read_config(workdir)
-    config.devices = 0
-    config.data.dir = _DATA_DIR.value or config.data.dir
-    with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
-        step = checkpoints.find(_CHECKPOINT.value)
-        experiment = dataclasses.replace(
-            build_experiment(config), normalization=Normalization.load(workdir / NORMALIZATION)
-        )
-        return experiment, step, checkpoints.restore(step, abstract_state(experiment))
 
 
 def _write_tables(directory: Path, matrix: np.ndarray, class_names: Sequence[str]) -> None:
