@@ -34,7 +34,11 @@ FORBIDDEN = {
     "launch": ["cnn_jax", "experiments"],
 }
 # These alone may know both the data and the models.
-SEE_EVERYTHING = {"cnn_jax.training.loop", "cnn_jax.training.setup"}
+SEE_EVERYTHING = {
+    "cnn_jax.training.loop",
+    "cnn_jax.training.setup",
+    "cnn_jax.training.predictor",
+}
 SLOW_OR_FOREIGN = {"tensorflow", "torch", "keras", "sklearn", "matplotlib", "pandas"}
 
 

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import jax
@@ -83,6 +83,29 @@ class Checkpoints:
         """
         return self._manager.restore(step, args=ocp.args.StandardRestore(template))
 
+    def restore_fields(self, step: int, template: dict[str, PyTree]) -> dict[str, PyTree]:
+        """Returns the fields of the state saved at `step` that `template` names; reads no others.
+
+        Raises:
+          InputError: they are of another network, or can't be read.
+        """
+        path = self._directory.absolute() / str(step) / "default"  # Orbax's name for a single item
+        arguments = ocp.args.PyTreeRestore(
+            template,
+            restore_args=ocp.checkpoint_utils.construct_restore_args(template),
+            partial_restore=True,
+        )
+        try:
+            self._check_fits(step, template, fields=template.keys())
+            with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+                return reader.restore(path, args=arguments)
+        except InputError:
+            raise
+        except Exception as error:  # a damaged file shows itself in many kinds of error
+            raise InputError(
+                f"checkpoint {self._directory / str(step)} is damaged: {_first_words(error)}"
+            ) from error
+
     def restore_latest(self, template: PyTree) -> tuple[int, PyTree] | None:
         """Returns step and state of the newest checkpoint that can be read, None if there is none.
 
@@ -98,7 +121,7 @@ class Checkpoints:
             except InputError:
                 raise
             except Exception as error:  # a damaged file shows itself in many kinds of error
-                self._set_aside(str(step), str(error).split("[")[0].strip()[:200])
+                self._set_aside(str(step), _first_words(error))
                 self._manager.reload()
         return None
 
@@ -109,8 +132,11 @@ class Checkpoints:
             shutil.rmtree(aside)
         path.rename(aside)
 
-    def _check_fits(self, step: int, template: PyTree) -> None:
-        saved = _shapes(self._manager.item_metadata(step).tree)
+    def _check_fits(
+        self, step: int, template: PyTree, fields: Collection[str] | None = None
+    ) -> None:
+        tree = self._manager.item_metadata(step).tree
+        saved = _shapes(tree if fields is None else {name: tree[name] for name in fields})
         wanted = _shapes(template)
         if saved != wanted:
             names = sorted(n for n in {*saved, *wanted} if saved.get(n) != wanted.get(n))
@@ -152,6 +178,10 @@ def _unreadable(directory: Path) -> list[str]:
         except ValueError:
             bad.append(path.name)
     return bad
+
+
+def _first_words(error: Exception) -> str:
+    return str(error).split("[")[0].strip()[:200]
 
 
 def _shapes(tree: PyTree) -> dict[str, tuple[int, ...]]:

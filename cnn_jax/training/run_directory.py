@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cnn_jax.config import Config, differences, from_json, placement_fields, to_json
+from cnn_jax.data.spec import Spec
 from cnn_jax.errors import InputError
 
 CONFIG, RESULT, DATASET, METRICS = "config.json", "result.json", "dataset.json", "metrics.jsonl"
@@ -83,6 +84,21 @@ def read_config(workdir: Path) -> Config:
         return from_json(path.read_text())
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
+
+
+def read_spec(workdir: Path) -> Spec:
+    """Returns the facts of the data that the run in `workdir` was trained on.
+
+    Raises:
+      InputError: there are none, or they can't be read.
+    """
+    path = workdir / DATASET
+    try:
+        known = read_json(path)
+        shape, names = tuple(known["image_shape"]), tuple(known["class_names"])
+        return Spec(known["name"], shape, names, known["synthetic"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} is missing or damaged; a run writes it when it starts") from error
 
 
 def read_json(path: Path) -> Any:

@@ -131,11 +131,23 @@ def make_eval_step(
 
     `prepare_fn(images)` turns raw images into what the network takes, without randomness.
     """
+    logits_fn = make_logits_fn(model, prepare_fn, dtype=dtype)
 
     def eval_step(variables: PyTree, batch: Batch) -> tuple[Sums, jax.Array]:
-        images = prepare_fn(batch["image"]).astype(dtype)
-        logits = model.apply(variables, images, train=False).astype(jnp.float32)
+        logits = logits_fn(variables, batch["image"])
         losses = loss_fn(logits, batch["label"])
         return classification_sums(logits, batch["label"], losses, batch["mask"]), logits
 
     return eval_step
+
+
+def make_logits_fn(
+    model: nn.Module, prepare_fn: Callable[[jax.Array], jax.Array], *, dtype: str = "float32"
+) -> Callable[[PyTree, jax.Array], jax.Array]:
+    """Returns logits(variables, images), in float32, of raw images; see `make_eval_step`."""
+
+    def logits(variables: PyTree, images: jax.Array) -> jax.Array:
+        prepared = prepare_fn(images).astype(dtype)
+        return model.apply(variables, prepared, train=False).astype(jnp.float32)
+
+    return logits

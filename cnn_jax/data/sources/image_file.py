@@ -47,26 +47,30 @@ def image_size(content: bytes) -> tuple[int, int]:
     return (width, height) if rotated else (height, width)
 
 
-def decode_image(content: bytes, *, size: int, channels: int) -> UInt8[np.ndarray, "h w c"]:
+def decode_image(
+    content: bytes, *, size: int | tuple[int, int], channels: int, coarse: bool = True
+) -> UInt8[np.ndarray, "h w c"]:
     """Returns an image file's pixels, upright (EXIF orientation), 8 bits, gray or RGB.
 
-    `size` > 0 scales the shorter side to it and crops the centre, with antialiasing; 0 leaves
-    the image as it is. `channels` is 1 (luma) or 3. Transparency is dropped; of an animation the
-    first frame is taken; 16-bit gray is scaled to 8 bits.
+    `size` > 0 scales the shorter side to it and crops the centre, with antialiasing; a pair is
+    height and width, and 0 leaves the image as it is. `channels` is 1 (luma) or 3. Transparency
+    is dropped; of an animation the first frame is taken; 16-bit gray is scaled to 8 bits. A JPEG
+    of many times the size is decoded at a coarser scale first if `coarse`, which is faster.
 
     Raises:
       BadImage: the file is empty, truncated, corrupt, no image, of float pixels, or too large.
     """
+    height, width = size if isinstance(size, tuple) else (size, size)
     with _open(content) as image:
         try:
-            if size and image.format == "JPEG":
-                image.draft(None, (2 * size, 2 * size))  # decodes at a coarser scale, if large
+            if coarse and size and image.format == "JPEG":
+                image.draft(None, (2 * width, 2 * height))
             image.load()
             upright = ImageOps.exif_transpose(image)
         except Exception as error:  # every decoder of Pillow has its own kinds
             raise BadImage(f"is corrupt or truncated ({_reason(error)})") from error
         upright = _eight_bits(upright).convert(_MODES[channels])
-        fitted = _fit(upright, size) if size else upright
+        fitted = _fit(upright, height, width) if size else upright
         return np.array(fitted).reshape(fitted.height, fitted.width, channels)
 
 
@@ -80,7 +84,7 @@ def fit_array(image: np.ndarray, size: int) -> np.ndarray:
     if not size:
         return image
     planes = [
-        np.array(_fit(Image.fromarray(image[..., channel]), size))
+        np.array(_fit(Image.fromarray(image[..., channel]), size, size))
         for channel in range(image.shape[-1])
     ]
     return np.stack(planes, axis=-1)
@@ -110,12 +114,13 @@ def _open(content: bytes) -> Image.Image:
         raise BadImage("is no image, or not in a format that Pillow reads") from error
 
 
-def _fit(image: Image.Image, size: int) -> Image.Image:
-    """Scales and crops in one pass: the largest centred square becomes size × size."""
-    side = min(image.size)
-    left, top = (image.width - side) / 2, (image.height - side) / 2
-    box = (left, top, left + side, top + side)
-    return image.resize((size, size), Image.Resampling.BILINEAR, box=box)
+def _fit(image: Image.Image, height: int, width: int) -> Image.Image:
+    """Scales and crops in one pass: the largest centred part of that shape gets that size."""
+    across = min(image.width, image.height * width / height)
+    down = min(image.height, image.width * height / width)
+    left, top = (image.width - across) / 2, (image.height - down) / 2
+    box = (left, top, left + across, top + down)
+    return image.resize((width, height), Image.Resampling.BILINEAR, box=box)
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

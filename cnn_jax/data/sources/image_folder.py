@@ -142,7 +142,7 @@ def _files(root: Path, place: Path, classes: list[str]) -> _Files:
     for folder in _folders(place):
         if folder.name not in classes:
             raise InputError(f"{folder} is no class of train, which has {', '.join(classes)}")
-        found = sorted(path.relative_to(root).as_posix() for path in _images(folder))
+        found = sorted(path.relative_to(root).as_posix() for path in image_paths(folder))
         if not found:
             raise InputError(
                 f"{folder} holds no image ({', '.join(sorted(EXTENSIONS))}); "
@@ -155,8 +155,12 @@ def _files(root: Path, place: Path, classes: list[str]) -> _Files:
     return _Files(paths, np.array(labels, np.int32))
 
 
-def _images(folder: Path) -> Iterator[Path]:
-    """Yields the files that should be images by their names, at any depth."""
+def image_paths(folder: Path) -> Iterator[Path]:
+    """Yields the files that should be images by their names, at any depth, in any order.
+
+    Raises:
+      OSError: a folder can't be read.
+    """
 
     def refuse(error: OSError) -> None:
         raise error
