@@ -1,6 +1,5 @@
 """One run from start to end: restore, train, evaluate, save, and leave a result."""
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,6 @@ from cnn_jax.training.optimizer import path_name
 from cnn_jax.training.parallel import check_batch_size, compile_step, replicated
 from cnn_jax.training.progress import Display
 from cnn_jax.training.run_directory import (
-    DATASET,
     NORMALIZATION,
     RESULT,
     check_run,
@@ -33,6 +31,7 @@ from cnn_jax.training.run_directory import (
     locked,
     read_json,
     write_json,
+    write_spec,
 )
 from cnn_jax.training.setup import (
     Experiment,
@@ -88,7 +87,7 @@ def train_and_evaluate(
             locked(workdir),
             Checkpoints(workdir / "checkpoints", warn=display.say) as checkpoints,
         ):
-            write_json(workdir / DATASET, dataclasses.asdict(experiment.dataset.spec))
+            write_spec(workdir, experiment.dataset.spec)
             experiment.normalization.save(workdir / NORMALIZATION)
             run = Run(experiment, workdir, checkpoints, display, clock, request)
             result = run.result(run.train(run.start()))

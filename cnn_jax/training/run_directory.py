@@ -1,6 +1,7 @@
 """The directory of one run: what it holds, whose it is, and how files in it are replaced."""
 
 import contextlib
+import dataclasses
 import fcntl
 import json
 import os
@@ -84,6 +85,11 @@ def read_config(workdir: Path) -> Config:
         return from_json(path.read_text())
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
+
+
+def write_spec(workdir: Path, spec: Spec) -> None:
+    """Writes what `read_spec` reads."""
+    write_json(workdir / DATASET, dataclasses.asdict(spec))
 
 
 def read_spec(workdir: Path) -> Spec:

@@ -22,12 +22,13 @@ def _environment():
     return {**environment, "PYTHONPATH": str(ROOT), "COLUMNS": "80"}
 
 
-def start(name, *arguments, cwd):
-    """Starts `python -m experiments.NAME ARGUMENTS` and returns the process."""
+def start(name, *arguments, cwd, stdin=False):
+    """Starts `python -m experiments.NAME ARGUMENTS`, its stdin a pipe if asked for."""
     return subprocess.Popen(
         [sys.executable, "-m", f"experiments.{name}", *arguments],
         cwd=cwd,
         env=_environment(),
+        stdin=subprocess.PIPE if stdin else None,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -83,7 +84,7 @@ def run_all(name, command_lines, *, cwd):
         [sys.executable, "-c", FORKS, f"experiments.{name}"],
         cwd=cwd,
         env=_environment(),
-        input=json.dumps(command_lines),
+        input=json.dumps(list(command_lines)),
         stdout=subprocess.PIPE,
         text=True,
         timeout=300,

@@ -16,7 +16,7 @@ from cnn_jax.models.registry import initialize
 from cnn_jax.training.checkpoint import Checkpoints
 from cnn_jax.training.optimizer import make_optimizer
 from cnn_jax.training.predictor import check_decodable, compile_logits, load_predictor
-from cnn_jax.training.run_directory import create_run, read_spec, write_json
+from cnn_jax.training.run_directory import create_run, read_spec, write_spec
 from cnn_jax.training.state import create_train_state
 from tests.training.tiny import Tiny, tiny_config
 
@@ -36,7 +36,7 @@ def workdir(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("run")
     config = tiny_config(ema_decay=0.5)
     create_run(workdir, config)
-    write_json(workdir / "dataset.json", dataclasses.asdict(SPEC))
+    write_spec(workdir, SPEC)
     Normalization("mean_std", VALUES, VALUES).save(workdir / "normalization.npz")
     tx = make_optimizer(config.optim, lambda step: 0.1)
     with Checkpoints(workdir / "checkpoints") as checkpoints:
@@ -101,7 +101,7 @@ def test_what_is_missing_or_damaged_is_named(workdir, tmp_path, change, message)
 
 
 def _set_spec(run, **fields):
-    write_json(run / "dataset.json", dataclasses.asdict(read_spec(run)) | fields)
+    write_spec(run, dataclasses.replace(read_spec(run), **fields))
 
 
 def _damage(checkpoint: Path):
