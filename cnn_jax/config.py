@@ -4,11 +4,14 @@ Every field can be set on the command line (`--config.optim.learning_rate=0.1`).
 `Model` means the network's own default.
 """
 
+import copy
 import dataclasses
+import functools
 import json
 import math
 import types
 import typing
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
@@ -23,6 +26,8 @@ BAD_EXAMPLES = ("raise", "skip")
 DTYPES = ("float32", "bfloat16")
 PARALLEL = ("jit",)
 ON_SAVE_ERROR = ("stop", "continue")
+COMBINATIONS = ("product", "zip")
+STRATEGIES = ("auto", "vmap", "map", "each")
 PATH_SOURCES = ("image_folder", "npz")  # data.dir is the data itself
 
 
@@ -150,8 +155,19 @@ class Train:
 
 
 @dataclass
+class Population:
+    """Many runs trained together: each combination of values, with each seed."""
+
+    seeds: int = 0  # how many, from the run's seed on; 0, and no values: a single run
+    values: str = ""  # of fields that differ: "optim.learning_rate=0.01,0.03; model.dropout=0,0.5"
+    combine: str = "product"  # every value with every other; or "zip": the first with the first ...
+    halving: tuple[float, ...] = ()  # fractions of the run after which the weaker half ends
+    strategy: str = "auto"  # vmap or map in one program; each: a program for one, side by side
+
+
+@dataclass
 class Config:
-    """One run, complete."""
+    """One run, complete; or a population of runs."""
 
     name: str = ""
     seed: int = 0
@@ -159,6 +175,7 @@ class Config:
     model: Model = field(default_factory=Model)
     optim: Optim = field(default_factory=Optim)
     train: Train = field(default_factory=Train)
+    population: Population = field(default_factory=Population)
     parallel: str = "jit"
     devices: int = 0  # how many devices to use; 0: all there are
 
@@ -170,6 +187,33 @@ def placement_fields(config: Config) -> set[str]:
     """
     fields = {"devices", "parallel", "train.max_seconds", "train.on_save_error"}
     return fields if config.data.name in PATH_SOURCES else fields | {"data.dir"}
+
+
+def is_population(config: Config) -> bool:
+    """Tells whether the config asks for many runs."""
+    return bool(config.population.seeds or config.population.values)
+
+
+def is_on(value: Any) -> bool:
+    """Tells whether a field is set: to a number other than zero, or traced, whatever it holds.
+
+    >>> is_on(0.0), is_on(None), is_on(0.9)
+    (False, False, True)
+    """
+    return bool(value) if value is None or isinstance(value, int | float) else True
+
+
+def with_fields(config: Config, values: Mapping[str, Any]) -> Config:
+    """Returns a copy in which the fields at the given paths have other values, traced ones too.
+
+    >>> with_fields(Config(), {"optim.learning_rate": 0.3}).optim.learning_rate
+    0.3
+    """
+    config = copy.deepcopy(config)
+    for path, value in values.items():
+        *groups, name = path.split(".")
+        setattr(functools.reduce(getattr, groups, config), name, value)
+    return config
 
 
 def total_steps(config: Config, examples: int) -> int:

@@ -6,12 +6,14 @@ from typing import Any
 from cnn_jax.config import (
     BAD_EXAMPLES,
     BORDERS,
+    COMBINATIONS,
     DTYPES,
     NORMALIZATIONS,
     ON_SAVE_ERROR,
     OPTIMIZERS,
     PARALLEL,
     SCHEDULES,
+    STRATEGIES,
     Augment,
     Config,
     Data,
@@ -31,6 +33,8 @@ def validate(config: Config) -> None:
     _one_of("train.dtype", train.dtype, DTYPES)
     _one_of("train.on_save_error", train.on_save_error, ON_SAVE_ERROR)
     _one_of("parallel", config.parallel, PARALLEL)
+    _one_of("population.combine", config.population.combine, COMBINATIONS)
+    _one_of("population.strategy", config.population.strategy, STRATEGIES)
     for name, value in flatten(config).items():
         if isinstance(value, float) and not math.isfinite(value):
             raise InputError(f"{name} is {value}; it must be finite")
@@ -55,10 +59,15 @@ def validate(config: Config) -> None:
             f"data.batch_size is {data.batch_size}, not divisible into train.accumulate="
             f"{train.accumulate} parts"
         )
-    if any(not 0 < at < 1 for at in optim.milestones):
-        raise InputError(f"optim.milestones are {optim.milestones}; each must lie between 0 and 1")
-    if list(optim.milestones) != sorted(optim.milestones):
-        raise InputError(f"optim.milestones are {optim.milestones}; they must be in rising order")
+    _check_rising("optim.milestones", optim.milestones)
+    _check_rising("population.halving", config.population.halving)
+
+
+def _check_rising(name: str, fractions: tuple[float, ...]) -> None:
+    if any(not 0 < at < 1 for at in fractions):
+        raise InputError(f"{name} are {fractions}; each must lie between 0 and 1")
+    if list(fractions) != sorted(fractions):
+        raise InputError(f"{name} are {fractions}; they must be in rising order")
 
 
 # The largest sensible value of each field; the others may be as large as they like.
@@ -110,6 +119,7 @@ def _lower_bounds(config: Config) -> list[tuple[str, Any, float]]:
         ("data.synthetic.classes", data.synthetic.classes, 2),
         ("data.synthetic.train_examples", data.synthetic.train_examples, 1),
         ("data.synthetic.test_examples", data.synthetic.test_examples, 1),
+        ("population.seeds", config.population.seeds, 0),
         ("optim.weight_decay", optim.weight_decay, 0),
         ("optim.epsilon", optim.epsilon, 0),
         ("optim.clip_norm", optim.clip_norm, 0),

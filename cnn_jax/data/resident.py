@@ -3,7 +3,7 @@
 The order is that of `cnn_jax.data.order`; the host does no work but once an epoch.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -58,10 +58,32 @@ class Feeder:
         size = len(self._labels)
         epoch = step * self._batch_size // size
         if epoch != self._epoch:
-            order = np.concatenate([epoch_order(self._seed, epoch + i, size) for i in (0, 1)])
+            order = np.concatenate([self._order(epoch + i, size) for i in (0, 1)], axis=-1)
             order, start = jax.device_put((order, np.int32(epoch * size)), self._sharding)
             self._epoch, self._feed = epoch, Feed(self._images, self._labels, order, start)
         return self._feed
+
+    def _order(self, epoch: int, size: int) -> np.ndarray:
+        return epoch_order(self._seed, epoch, size)
+
+
+class MembersFeeder(Feeder):
+    """Feeds the members of a population: `order` holds a row for each, the images are one."""
+
+    def __init__(
+        self,
+        split: Split,
+        *,
+        seeds: Sequence[int],
+        batch_size: int,
+        sharding: jax.sharding.Sharding,
+    ):
+        super().__init__(split, seed=seeds[0], batch_size=batch_size, sharding=sharding)
+        self._seeds = seeds
+
+    def _order(self, epoch: int, size: int) -> np.ndarray:
+        orders = {seed: epoch_order(seed, epoch, size) for seed in set(self._seeds)}
+        return np.stack([orders[seed] for seed in self._seeds])
 
 
 class EvalBatches:

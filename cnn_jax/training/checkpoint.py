@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable, Collection
 from pathlib import Path
+from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
@@ -62,11 +63,15 @@ class Checkpoints:
         scored = [
             (step, metrics["accuracy"])
             for step in self._manager.all_steps()
-            if "accuracy" in (metrics := self._manager.metrics(step) or {})
+            if "accuracy" in (metrics := self.metrics(step))
         ]
         return max(scored, key=lambda item: (item[1], -item[0]), default=None)
 
-    def save(self, step: int, state: PyTree, metrics: dict[str, float] | None = None) -> None:
+    def metrics(self, step: int) -> dict[str, Any]:
+        """Returns what was saved with the state of `step`."""
+        return self._manager.metrics(step) or {}
+
+    def save(self, step: int, state: PyTree, metrics: dict[str, Any] | None = None) -> None:
         """Starts saving the state of `step`; returns once it is copied off the device."""
         if step != self.latest:
             arguments, known = ocp.args.StandardSave(state), {"step": step, **(metrics or {})}
@@ -159,7 +164,7 @@ class Checkpoints:
         return best[0] if which == "best" and best else self.latest
 
 
-def _rank(metrics: dict[str, float]) -> tuple[float, float]:
+def _rank(metrics: dict[str, Any]) -> tuple[float, float]:
     """Of equal accuracies the earliest is best; what was not evaluated ranks below everything."""
     if "accuracy" not in metrics:
         return -1.0, metrics["step"]

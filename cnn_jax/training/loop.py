@@ -53,6 +53,7 @@ def train_and_evaluate(
     clock: Clock | None = None,
     loss_fn: LossFn | None = None,
     augment_fn: AugmentFn | None = None,
+    run_type: "type[Run] | None" = None,
 ) -> dict[str, Any]:
     """Trains, evaluates on the test split, and returns what it writes to `result.json`.
 
@@ -65,13 +66,14 @@ def train_and_evaluate(
       clock: counts the time since the process began; a new one by default.
       loss_fn: loss_fn(logits, labels), one value per example, instead of the config's.
       augment_fn: augment_fn(key, batch), applied after the config's augmentation and normalisation.
+      run_type: what goes through the run's stages, `Run` unless given.
 
     Raises:
       InputError: the config, the data or the run directory is wrong; nothing was changed.
       RunError: the run can't go on: a gradient is not finite, or a checkpoint can't be written.
       Stopped: SIGTERM, SIGINT or the time limit came; a checkpoint is saved.
     """
-    clock = clock or Clock()
+    clock, run_type = clock or Clock(), run_type or Run
     validate(config)
     check_run(workdir, config)
     with Display() as display:
@@ -80,7 +82,7 @@ def train_and_evaluate(
             return finished
         with clock.stage("data"):
             experiment = build_experiment(config, loss_fn=loss_fn, augment_fn=augment_fn)
-        check_batch_size(config.data.batch_size, experiment.mesh)
+        run_type.check(experiment)
         create_run(workdir, config)
         with (
             stop_on_signals() as request,
@@ -89,7 +91,7 @@ def train_and_evaluate(
         ):
             write_spec(workdir, experiment.dataset.spec)
             experiment.normalization.save(workdir / NORMALIZATION)
-            run = Run(experiment, workdir, checkpoints, display, clock, request)
+            run = run_type(experiment, workdir, checkpoints, display, clock, request)
             result = run.result(run.train(run.start()))
             write_json(workdir / RESULT, result)
         accuracy = f"test accuracy {result['test_accuracy']:.2%}"
@@ -111,24 +113,37 @@ class Run:
     ):
         self.experiment, self.workdir, self.checkpoints = experiment, workdir, checkpoints
         self.display, self.clock, self.request = display, clock, request
-        config, dataset = experiment.config, experiment.dataset
-        self.sharding = replicated(experiment.mesh)
-        with clock.stage("data"):
-            self.feeder = Feeder(
-                dataset.train,
-                seed=config.seed,
-                batch_size=config.data.batch_size,
-                sharding=self.sharding,
-            )
-            self.test = eval_batches(experiment, dataset.test)
-            self.validation = dataset.validation and eval_batches(experiment, dataset.validation)
-        epoch = steps_per_epoch(config, len(dataset.train))
+        self._place_data()
+        config = experiment.config
+        epoch = steps_per_epoch(config, len(experiment.dataset.train))
         self.eval_every = config.train.eval_every or epoch
         self.checkpoint_every = config.train.checkpoint_every or epoch
 
+    @staticmethod
+    def check(experiment: Experiment) -> None:
+        """Raises InputError unless the devices can share the work; before anything is written."""
+        check_batch_size(experiment.config.data.batch_size, experiment.mesh)
+
+    def _place_data(self) -> None:
+        dataset, self.sharding = self.experiment.dataset, replicated(self.experiment.mesh)
+        with self.clock.stage("data"):
+            self.feeder = self._feeder()
+            self.test = eval_batches(self.experiment, dataset.test)
+            self.validation = dataset.validation and eval_batches(
+                self.experiment, dataset.validation
+            )
+
+    def _feeder(self) -> Feeder:
+        config = self.experiment.config
+        return Feeder(
+            self.experiment.dataset.train,
+            seed=config.seed,
+            batch_size=config.data.batch_size,
+            sharding=self.sharding,
+        )
+
     def start(self) -> TrainState:
         """Returns the state to go on from: the last checkpoint's, else a new one."""
-        facts = self.experiment.dataset.spec
         with self.clock.stage("checkpoint"):
             found = self.checkpoints.restore_latest(abstract_state(self.experiment))
         if found:
@@ -137,15 +152,18 @@ class Run:
         else:
             with self.clock.stage("compile"):
                 self.start_step, state = 0, initial_state(self.experiment)
-        self.parameters = count_parameters(state.params)
-        config = self.experiment.config
-        self.display.say(
-            f"{config.name or config.model.name}: {self.parameters:,} parameters, "
-            f"{len(self.experiment.dataset.train):,} training images of {facts.name}, "
-            f"{self.experiment.steps} steps on {provenance.device_line(self.experiment.mesh)}"
-        )
+        self._introduce(state.params)
         self._compile(state)
         return state
+
+    def _introduce(self, params: PyTree) -> None:
+        self.parameters = count_parameters(params)
+        config, dataset = self.experiment.config, self.experiment.dataset
+        self.display.say(
+            f"{config.name or config.model.name}: {self.parameters:,} parameters, "
+            f"{len(dataset.train):,} training images of {dataset.spec.name}, "
+            f"{self.experiment.steps} steps on {provenance.device_line(self.experiment.mesh)}"
+        )
 
     def _compile(self, state: TrainState) -> None:
         self.display.say("compiling …")
@@ -175,15 +193,22 @@ class Run:
                 self.last_step = step
                 stop = self._stop_reason()  # read once: a signal may come at any moment
                 if stop or self._due(step):
-                    pending = self._finite(jax.device_get(pending), step, state)
-                    row = self._train_row(step, pending, since)
-                    self._evaluate_and_save(step, state, row, writers, save=stop is not None)
+                    sums, save = jax.device_get(pending), stop is not None
+                    state = self._look(step, state, sums, since, writers, save=save)
                     pending, since = [], self._train_seconds()
                 if stop:
                     raise Stopped(
                         f"stopped by {stop} at step {step} of {steps}, saved; "
                         f"the same command with --workdir={self.workdir} goes on"
                     )
+        return state
+
+    def _look(
+        self, step: int, state: TrainState, sums: list, since: float, writers: Writers, *, save: bool
+    ) -> TrainState:
+        """Writes a row, evaluates and saves as is due; returns the state to go on with."""
+        row = self._train_row(step, self._finite(sums, step, state), since)
+        self._evaluate_and_save(step, state, row, writers, save=save)
         return state
 
     def _stop_reason(self) -> str | None:
@@ -221,14 +246,15 @@ class Run:
 
     def _train_row(self, step: int, pending: list, since: float) -> Row:
         totals = merge(pending)
-        batch_size = self.experiment.config.data.batch_size
         return {
-            "step": step,
-            "epoch": step * batch_size / len(self.experiment.dataset.train),
-            **{f"train_{name}": value for name, value in compute(totals).items()},
-            "learning_rate": float(self.experiment.learning_rate(step - 1)),
+            **self._position(step),
+            **train_means(self.experiment, step, totals),
             "images_per_second": totals["examples"] / (self._train_seconds() - since),
         }
+
+    def _position(self, step: int) -> Row:
+        images = step * self.experiment.config.data.batch_size
+        return {"step": step, "epoch": images / len(self.experiment.dataset.train)}
 
     def _evaluate_and_save(
         self, step: int, state: TrainState, row: Row, writers: Writers, *, save: bool
@@ -251,7 +277,7 @@ class Run:
             # Metrics go with improvements alone, so that the best on disk is the best here.
             self._save(step, state, metrics if improved else None)
 
-    def _save(self, step: int, state: TrainState, metrics: dict[str, float] | None) -> None:
+    def _save(self, step: int, state: PyTree, metrics: dict[str, Any] | None) -> None:
         try:
             with self.clock.stage("checkpoint"):
                 self.checkpoints.save(step, state, metrics)
@@ -269,36 +295,53 @@ class Run:
 
     def result(self, state: TrainState) -> dict[str, Any]:
         """Returns what the finished run leaves: the test metrics, costs and provenance."""
-        config, steps = self.experiment.config, self.last_step
-        stopped_early = steps < self.experiment.steps
+        stopped_early = self.last_step < self.experiment.steps
         if stopped_early:
             state = self.checkpoints.restore(self.best[0], abstract_state(self.experiment))
         test = self.evaluate(state, self.test, self.experiment.dataset.test)
         with self.clock.stage("checkpoint"):
             self.checkpoints.wait()
-        seconds = self.clock.seconds()
-        taken = steps - self.start_step
-        images = taken * config.data.batch_size
+        return {
+            **self._outcome(self.experiment.config, self.last_step, int(state.skipped), self.best),
+            "stopped_early": stopped_early,
+            "test_accuracy": test.metrics["accuracy"],
+            "test_loss": test.metrics["loss"],
+            **self._costs(self.last_step - self.start_step),
+        }
+
+    def _outcome(
+        self, config: Config, steps: int, skipped: int, best: tuple[int, float] | None
+    ) -> dict[str, Any]:
+        dataset = self.experiment.dataset
         return {
             "config": config.name,
             "seed": config.seed,
             "steps": steps,
-            "stopped_early": stopped_early,
-            "skipped_steps": int(state.skipped),
+            "skipped_steps": skipped,
             "resumed_from_step": self.start_step,
-            "test_accuracy": test.metrics["accuracy"],
-            "test_loss": test.metrics["loss"],
-            "test_examples": test.examples,
-            "best_validation": self.best
-            and dict(zip(("step", "accuracy"), self.best, strict=True)),
-            "synthetic_data": self.experiment.dataset.spec.synthetic,
-            "skipped_examples": list(self.experiment.dataset.skipped),
+            "test_examples": len(dataset.test),
+            "best_validation": best and dict(zip(("step", "accuracy"), best, strict=True)),
+            "synthetic_data": dataset.spec.synthetic,
+            "skipped_examples": list(dataset.skipped),
             "parameters": self.parameters,
+        }
+
+    def _costs(self, steps: int) -> dict[str, Any]:
+        """Returns where the time of this process went, in which `steps` batches were trained on."""
+        seconds = self.clock.seconds()
+        images = steps * self.experiment.config.data.batch_size
+        return {
             "train_seconds": seconds.get("train", 0.0),
             "compile_seconds": seconds["compile"],
             "evaluate_seconds": seconds["evaluate"],
             "input_wait_seconds": 0.0,  # batches are gathered inside the step
-            "images_per_second": images / seconds["train"] if taken else None,
+            "images_per_second": images / seconds["train"] if images else None,
             "seconds": seconds,
             **provenance.facts(self.experiment.mesh),
         }
+
+
+def train_means(experiment: Experiment, step: int, totals: dict[str, float]) -> Row:
+    """Returns the training metrics of the steps up to `step`, of which `totals` are the sums."""
+    means = {f"train_{name}": value for name, value in compute(totals).items()}
+    return means | {"learning_rate": float(experiment.learning_rate(step - 1))}

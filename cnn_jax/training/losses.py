@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 from cnn_jax.layers.precision import widen
@@ -15,7 +16,7 @@ def cross_entropy(
     logits: Float[Array, "n classes"],
     labels: Int[Array, " n"] | Float[Array, "n classes"],
     *,
-    label_smoothing: float = 0.0,
+    label_smoothing: ArrayLike = 0.0,
 ) -> Float[Array, " n"]:
     """Returns -log p(label), computed in float32 at least.
 

@@ -5,9 +5,10 @@ from collections.abc import Callable
 
 import jax
 import optax
+from jax.typing import ArrayLike
 from jaxtyping import PyTree
 
-from cnn_jax.config import Optim
+from cnn_jax.config import Optim, is_on
 from cnn_jax.errors import InputError
 
 Schedule = Callable[[jax.typing.ArrayLike], jax.typing.ArrayLike]
@@ -46,8 +47,8 @@ def make_optimizer(
     training loss as `value`, and the rate drops when its mean over an epoch stops falling.
     """
     optimizer = _OPTIMIZERS[optim.name](optim, schedule)
-    clip = [optax.clip_by_global_norm(optim.clip_norm)] if optim.clip_norm else []
-    coupled = optim.weight_decay and optim.name not in ("adamw", "lamb", "lars", "muon")
+    clip = [optax.clip_by_global_norm(optim.clip_norm)] if is_on(optim.clip_norm) else []
+    coupled = is_on(optim.weight_decay) and optim.name not in ("adamw", "lamb", "lars", "muon")
     decay = [optax.add_decayed_weights(optim.weight_decay, decay_mask)] if coupled else []
     plateau = optax.contrib.reduce_on_plateau(
         factor=optim.decay_factor,
@@ -60,16 +61,15 @@ def make_optimizer(
 
 
 def _sgd(o: Optim, schedule: Schedule) -> optax.GradientTransformation:
-    return optax.sgd(schedule, momentum=_or(o.momentum, 0.9) or None, nesterov=o.nesterov)
+    return optax.sgd(schedule, momentum=_momentum(o, 0.9), nesterov=o.nesterov)
 
 
 def _rmsprop(o: Optim, schedule: Schedule) -> optax.GradientTransformation:
-    momentum = _or(o.momentum, 0.0) or None
     return optax.rmsprop(
         schedule,
         decay=o.decay_rate,
         eps=_or(o.epsilon, 1e-7),
-        momentum=momentum,
+        momentum=_momentum(o, 0.0),
         nesterov=o.nesterov,
     )
 
@@ -139,8 +139,14 @@ _OPTIMIZERS: dict[str, Callable[[Optim, Schedule], optax.GradientTransformation]
 }
 
 
-def _or(value: float | None, default: float) -> float:
+def _or(value: ArrayLike | None, default: float) -> ArrayLike:
     return default if value is None else value
+
+
+def _momentum(o: Optim, default: float) -> ArrayLike | None:
+    """Returns None for no momentum: the optimizer then keeps no trace."""
+    momentum = _or(o.momentum, default)
+    return momentum if is_on(momentum) else None
 
 
 def decay_mask(params: PyTree) -> PyTree:

@@ -29,6 +29,8 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 def shard_batch(batch: PyTree, mesh: Mesh) -> PyTree:
     """Inside a compiled function: splits the leading axis of every array over the devices."""
+    if mesh.size == 1:
+        return batch
     return jax.lax.with_sharding_constraint(batch, NamedSharding(mesh, PartitionSpec("data")))
 
 

@@ -11,6 +11,7 @@ _COLUMNS = {
     "images_per_second": ("{:,.0f} images/s", 16),
     "validation_loss": ("validation loss {:.4f}", 22),
     "validation_accuracy": ("accuracy {:.2%}", 16),
+    "best_accuracy": ("best {:.2%}", 12),
 }
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import optax
@@ -37,6 +38,7 @@ class Experiment:
     tx: optax.GradientTransformation
     learning_rate: Schedule
     loss_fn: LossFn
+    study_loss_fn: LossFn | None  # instead of the config's
     augment_fn: AugmentFn  # of the study; after the config's augmentation and normalisation
     steps: int
 
@@ -60,35 +62,56 @@ def build_experiment(
             f"data.batch_size is {data.batch_size}, more than the {len(dataset.train)} training "
             f"examples of {data.name}; take {len(dataset.train)} at most"
         )
-    model = build_model(num_classes=dataset.spec.num_classes, **dataclasses.asdict(config.model))
-    variable_shapes(model, dataset.spec.image_shape)
+    parts = _parts(config, dataset, loss_fn)
+    variable_shapes(parts["model"], dataset.spec.image_shape)
     check_augment(data.augment, dataset.spec.image_shape)
-    steps = total_steps(config, len(dataset.train))
-    schedule = make_schedule(config.optim, steps)
     return Experiment(
         config=config,
         dataset=dataset,
         normalization=fit_normalization(dataset.train.images, data.normalization),
         mesh=mesh,
-        model=model,
-        tx=make_optimizer(
-            config.optim, schedule, steps_per_epoch=steps_per_epoch(config, len(dataset.train))
-        ),
-        learning_rate=schedule,
-        loss_fn=loss_fn or partial(cross_entropy, label_smoothing=config.train.label_smoothing),
+        study_loss_fn=loss_fn,
         augment_fn=augment_fn or (lambda key, batch: batch),
-        steps=steps,
+        steps=total_steps(config, len(dataset.train)),
+        **parts,
     )
+
+
+def with_config(experiment: Experiment, config: Config) -> Experiment:
+    """Returns the experiment as another config has it that differs in rates and strengths alone.
+
+    These may be traced scalars: inside a traced function this gives each member of a population
+    its own.
+    """
+    parts = _parts(config, experiment.dataset, experiment.study_loss_fn)
+    return dataclasses.replace(experiment, config=config, **parts)
+
+
+def _parts(config: Config, dataset: Dataset, loss_fn: LossFn | None) -> dict[str, Any]:
+    """Returns the parts of an experiment that follow from the rates in its config."""
+    examples = len(dataset.train)
+    schedule = make_schedule(config.optim, total_steps(config, examples))
+    per_epoch = steps_per_epoch(config, examples)
+    return {
+        "model": build_model(num_classes=dataset.spec.num_classes, **vars(config.model)),
+        "tx": make_optimizer(config.optim, schedule, steps_per_epoch=per_epoch),
+        "learning_rate": schedule,
+        "loss_fn": loss_fn or partial(cross_entropy, label_smoothing=config.train.label_smoothing),
+    }
 
 
 def initial_state(experiment: Experiment) -> TrainState:
     """Returns the state before the first step, on the devices; a function of the seed alone."""
     key = key_for(experiment.config.seed, Purpose.INIT)
+    return jax.device_put(state_from(experiment, key), replicated(experiment.mesh))
+
+
+def state_from(experiment: Experiment, key: jax.Array) -> TrainState:
+    """Returns the state before the first step, drawn from a key."""
     shape = experiment.dataset.spec.image_shape
     variables = initialize(key, model=experiment.model, image_shape=shape)
     ema = experiment.config.train.ema_decay > 0
-    state = create_train_state(variables, experiment.tx, ema=ema)
-    return jax.device_put(state, replicated(experiment.mesh))
+    return create_train_state(variables, experiment.tx, ema=ema)
 
 
 def abstract_state(experiment: Experiment) -> TrainState:

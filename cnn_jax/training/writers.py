@@ -2,10 +2,11 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from cnn_jax.training.run_directory import METRICS, write_atomically
 
-Row = dict[str, float]
+Row = dict[str, Any]  # numbers by name; of a population also `members`, a row or None for each
 
 
 class Writers:
@@ -36,7 +37,7 @@ class Writers:
         self._jsonl.write(json.dumps(row) + "\n")
         self._jsonl.flush()
         for name, value in row.items():
-            if name != "step":
+            if name not in ("step", "members"):
                 self._events.add_scalar(name, value, row["step"])
 
 

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from cnn_jax.config import Augment
+from cnn_jax.config import Augment, is_on
 from cnn_jax.data.augment.color import (
     random_brightness,
     random_contrast,
@@ -105,11 +105,6 @@ def _settings(augment: Augment, strengths: Mapping[str, Any]) -> SimpleNamespace
     return SimpleNamespace(**vars(augment) | dict(strengths))
 
 
-def _on(*strengths: Any) -> bool:
-    """Whether any is set: a Python value other than zero, or an array, whatever it holds."""
-    return any(isinstance(value, jax.Array) or bool(value) for value in strengths)
-
-
 def _flip(key: PRNGKey, batch: Batch, s: SimpleNamespace) -> Images:
     images = batch["image"]
     horizontal_key, vertical_key = jax.random.split(key)
@@ -124,11 +119,11 @@ def _flip(key: PRNGKey, batch: Batch, s: SimpleNamespace) -> Images:
 
 def _resample(key: PRNGKey, images: Images, s: SimpleNamespace) -> Images:
     affine_key, policy_key = jax.random.split(key)
-    if _on(s.resized_crop, s.shear, s.rotation, s.zoom, s.shift):
+    if any(map(is_on, (s.resized_crop, s.shear, s.rotation, s.zoom, s.shift))):
         images = random_affine(
             affine_key,
             images,
-            area=s.resized_crop if _on(s.resized_crop) else 1.0,
+            area=s.resized_crop if is_on(s.resized_crop) else 1.0,
             shear=s.shear,
             rotation=s.rotation,
             zoom=s.zoom,
@@ -160,7 +155,7 @@ def _adjust(key: PRNGKey, images: Images, s: SimpleNamespace) -> Images:
     )
     keys = jax.random.split(key, len(changes))
     for change_key, (change, strength) in zip(keys, changes, strict=True):
-        if _on(strength):
+        if is_on(strength):
             images = change(change_key, images, strength=strength)
     return images
 
@@ -169,18 +164,18 @@ def _erase(key: PRNGKey, images: Images, s: SimpleNamespace) -> Images:
     cutout_key, erasing_key = jax.random.split(key)
     if s.cutout:
         images = random_cutout(cutout_key, images, size=s.cutout)
-    if _on(s.erasing):
+    if is_on(s.erasing):
         images = random_erasing(erasing_key, images, probability=s.erasing)
     return images
 
 
 def _mix(key: PRNGKey, batch: Batch, s: SimpleNamespace, num_classes: int) -> Batch:
     arrays, options = (batch["image"], batch["label"]), {"num_classes": num_classes}
-    if _on(s.mixup) and _on(s.cutmix):
+    if is_on(s.mixup) and is_on(s.cutmix):
         mixed = random_mix(key, *arrays, mixup=s.mixup, cutmix=s.cutmix, **options)
-    elif _on(s.mixup):
+    elif is_on(s.mixup):
         mixed = random_mixup(key, *arrays, strength=s.mixup, **options)
-    elif _on(s.cutmix):
+    elif is_on(s.cutmix):
         mixed = random_cutmix(key, *arrays, strength=s.cutmix, **options)
     else:
         return batch

@@ -1,0 +1,133 @@
+"""Which runs make up a population: the configs of its members, each that of a run alone."""
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+from cnn_jax.config import Config, Population, differences, flatten, is_on, with_fields
+from cnn_jax.config_checks import validate
+from cnn_jax.data.augment import STRENGTHS
+from cnn_jax.errors import InputError, unknown
+
+# What may differ between members: numbers that no array's shape depends on.
+VARIABLE = (
+    "optim.learning_rate",
+    "optim.momentum",
+    "optim.decay_rate",
+    "optim.beta1",
+    "optim.beta2",
+    "optim.epsilon",
+    "optim.weight_decay",
+    "optim.clip_norm",
+    "train.label_smoothing",
+    "model.dropout",
+    "model.drop_path",
+    *(f"data.augment.{name}" for name in STRENGTHS),
+)
+# Set to zero these are another program or another state, and not that of a number near zero.
+_ALL_OR_NONE = (
+    "optim.momentum",
+    "optim.clip_norm",
+    "data.augment.resized_crop",
+    "data.augment.mixup",
+    "data.augment.cutmix",
+)
+
+
+def member_configs(config: Config) -> list[Config]:
+    """Returns the configs of the members: for each combination of values, one for each seed.
+
+    Each is the whole config of a run alone that does the same.
+
+    Raises:
+      InputError: the values can't be read, can't differ between members, or are wrong for a run.
+
+    >>> population = Population(seeds=2, values="optim.learning_rate=0.1,0.3")
+    >>> [(c.optim.learning_rate, c.seed) for c in member_configs(Config(population=population))]
+    [(0.1, 0), (0.1, 1), (0.3, 0), (0.3, 1)]
+    """
+    seeds = [config.seed + i for i in range(max(1, config.population.seeds))]
+    members = [
+        with_fields(config, {**values, "seed": seed, "population": Population()})
+        for values in combinations(config.population)
+        for seed in seeds
+    ]
+    for member in members:
+        _check(member)
+    for path in _ALL_OR_NONE:
+        values = [flatten(member)[path] for member in members]
+        if any(map(is_on, values)) and not all(map(is_on, values)):
+            raise InputError(
+                f"{path} is {values[0]} in one member and {next(v for v in values if v != values[0])}"
+                " in another; with and without it are two programs: make two populations"
+            )
+    return members
+
+
+def combinations(population: Population) -> list[dict[str, float]]:
+    """Returns the values of each combination, by field.
+
+    >>> combinations(Population(values="optim.momentum=0.8,0.9; model.dropout=0.1,0.2", combine="zip"))
+    [{'optim.momentum': 0.8, 'model.dropout': 0.1}, {'optim.momentum': 0.9, 'model.dropout': 0.2}]
+    """
+    parts = [part.strip() for part in population.values.split(";") if part.strip()]
+    lists = dict(_read(part) for part in parts)
+    if len(lists) < len(parts):
+        raise InputError(f"population.values names a field twice: '{population.values}'")
+    lengths = {path: len(values) for path, values in lists.items()}
+    if population.combine == "zip" and len(set(lengths.values())) > 1:
+        raise InputError(
+            f"population.combine=zip takes lists of one length, not {_text(lengths)}; or set "
+            "population.combine=product"
+        )
+    combine = zip if population.combine == "zip" and lists else itertools.product
+    return [dict(zip(lists, values, strict=True)) for values in combine(*lists.values())]
+
+
+def differing(members: Sequence[Config]) -> list[str]:
+    """Returns the fields in which members differ, but for the seed."""
+    found = {path for member in members for path in differences(members[0], member)}
+    return sorted(found - {"seed"})
+
+
+def describe(member: Config, paths: Sequence[str]) -> str:
+    """Returns what sets a member apart, in a few words.
+
+    >>> describe(Config(seed=3), ["optim.learning_rate"])
+    'seed=3 optim.learning_rate=0.1'
+    """
+    flat = flatten(member)
+    return _text({"seed": member.seed} | {path: flat[path] for path in paths})
+
+
+def _read(part: str) -> tuple[str, list[float]]:
+    path, equals, text = part.partition("=")
+    path = path.strip()
+    if path not in VARIABLE:
+        if path not in flatten(Config()):
+            raise unknown("field in population.values", path, VARIABLE)
+        raise InputError(
+            f"population.values: {path} can't differ between members of one program; "
+            f"these can: {', '.join(VARIABLE)}"
+        )
+    try:
+        values = [float(value) for value in text.split(",")] if equals else []
+    except ValueError:
+        values = []
+    if not values or len(set(values)) < len(values):
+        raise InputError(
+            f"population.values: '{part}' should be a field and different numbers, such as "
+            f"{path}=0.01,0.03"
+        )
+    return path, values
+
+
+def _check(member: Config) -> None:
+    try:
+        validate(member)
+    except InputError as error:
+        raise InputError(f"population: {error}") from error
+
+
+def _text(values: dict[str, Any]) -> str:
+    return " ".join(f"{name}={value:g}" for name, value in values.items())
