@@ -62,7 +62,7 @@ def main(argv: Sequence[str]) -> None:
 def _restore(workdir: Path) -> tuple[Experiment, int, TrainState]:
     """Returns the run with the constants it was trained with, and the chosen checkpoint."""
     config = read_config(workdir)
-    config.devices = 0
+    config.devices, config.parallel = 0, "jit"
     config.data.dir = _DATA_DIR.value or config.data.dir
     with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
         step = checkpoints.find(_CHECKPOINT.value)

@@ -22,7 +22,7 @@ from cnn_jax.training.interruption import Stopped, StopRequest, stop_on_signals
 from cnn_jax.training.losses import LossFn
 from cnn_jax.training.metrics import compute, merge
 from cnn_jax.training.optimizer import path_name
-from cnn_jax.training.parallel import check_batch_size, compile_step, replicated
+from cnn_jax.training.parallel import compile_step, replicated
 from cnn_jax.training.progress import Display
 from cnn_jax.training.run_directory import (
     DATASET,
@@ -38,6 +38,7 @@ from cnn_jax.training.setup import (
     Experiment,
     abstract_state,
     build_experiment,
+    check_shares,
     eval_batches,
     initial_state,
     resident_train_step,
@@ -81,7 +82,7 @@ def train_and_evaluate(
             return finished
         with clock.stage("data"):
             experiment = build_experiment(config, loss_fn=loss_fn, augment_fn=augment_fn)
-        check_batch_size(config.data.batch_size, experiment.mesh)
+        check_shares(config, experiment.mesh)
         create_run(workdir, config)
         with (
             stop_on_signals() as request,
@@ -150,14 +151,15 @@ class Run:
 
     def _compile(self, state: TrainState) -> None:
         self.display.say("compiling …")
-        mesh, seed = self.experiment.mesh, self.experiment.config.seed
+        config = self.experiment.config
+        placement = {"mesh": self.experiment.mesh, "way": config.parallel}
         with self.clock.stage("compile"):
-            self.key = jax.device_put(key_for(seed, Purpose.STEP), self.sharding)
+            self.key = jax.device_put(key_for(config.seed, Purpose.STEP), self.sharding)
             example = (state, self.feeder(0), self.key)
             step = resident_train_step(self.experiment)
-            self.train_step = compile_step(step, example, mesh=mesh, donate=True)
+            self.train_step = compile_step(step, example, donate=True, **placement)
             example = (model_variables(state), next(iter(self.test)))
-            self.eval_step = compile_step(sharded_eval_step(self.experiment), example, mesh=mesh)
+            self.eval_step = compile_step(sharded_eval_step(self.experiment), example, **placement)
 
     def train(self, state: TrainState) -> TrainState:
         """Returns the state after the last step; writes rows and checkpoints on the way."""
