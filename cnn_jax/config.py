@@ -24,7 +24,8 @@ NORMALIZATIONS = ("unit", "mean", "mean_std", "per_pixel", "zca")
 BORDERS = ("zero", "edge", "reflect")
 BAD_EXAMPLES = ("raise", "skip")
 DTYPES = ("float32", "bfloat16")
-PARALLEL = ("jit",)
+PARALLEL = ("jit", "pmap")
+BATCH_STATISTICS = ("global", "ghost")
 ON_SAVE_ERROR = ("stop", "continue")
 COMBINATIONS = ("product", "zip")
 STRATEGIES = ("auto", "vmap", "map", "each")
@@ -143,6 +144,7 @@ class Train:
     label_smoothing: float = 0.0
     dtype: str = "float32"  # of the computation; parameters and statistics stay float32
     accumulate: int = 1  # a step adds up the gradients of this many parts of its batch
+    batch_statistics: str = "global"  # of batch norm; or "ghost": each device's share by itself
     ema_decay: float = 0.0  # evaluate a moving average of the weights; 0: the weights
     skip_nonfinite: int = 0  # steps left out, at most, for gradients that are not finite
     patience: int = 0  # evaluations without improvement before a run ends early; 0: never
@@ -176,7 +178,7 @@ class Config:
     optim: Optim = field(default_factory=Optim)
     train: Train = field(default_factory=Train)
     population: Population = field(default_factory=Population)
-    parallel: str = "jit"
+    parallel: str = "jit"  # or pmap, with random numbers of its own on each device
     devices: int = 0  # how many devices to use; 0: all there are
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from cnn_jax.config import (
     BAD_EXAMPLES,
+    BATCH_STATISTICS,
     BORDERS,
     COMBINATIONS,
     DTYPES,
@@ -31,6 +32,7 @@ def validate(config: Config) -> None:
     _one_of("optim.name", optim.name, OPTIMIZERS)
     _one_of("optim.schedule", optim.schedule, SCHEDULES)
     _one_of("train.dtype", train.dtype, DTYPES)
+    _one_of("train.batch_statistics", train.batch_statistics, BATCH_STATISTICS)
     _one_of("train.on_save_error", train.on_save_error, ON_SAVE_ERROR)
     _one_of("parallel", config.parallel, PARALLEL)
     _one_of("population.combine", config.population.combine, COMBINATIONS)

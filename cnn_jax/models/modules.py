@@ -4,7 +4,10 @@ A layer without parameters is a module too, so that every operation a paper's re
 a path: the summary lists it, its output can be captured, and an error can say where it arose.
 """
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -80,26 +83,63 @@ class BatchNorm(nn.Module):
     scale_init: Callable = nn.initializers.ones
 
     @nn.compact
-    def __call__(self, x: Images, *, train: bool) -> Images:
-        """Normalises by the batch's statistics in training, by the running ones otherwise."""
+    def __call__(
+        self, x: Images, *, train: bool, axis_name: str | None = None, groups: int = 1
+    ) -> Images:
+        """Normalises by the batch's statistics in training, by the running ones otherwise.
+
+        `axis_name` and `groups` come from `batch_norm_over`, not from the networks.
+        """
         shape = (x.shape[-1],)
         scale = self.param("scale", self.scale_init, shape) if self.use_scale else None
         bias = self.param("bias", nn.initializers.zeros, shape) if self.use_bias else None
         mean = self.variable("batch_stats", "mean", jnp.zeros, shape)
         var = self.variable("batch_stats", "var", jnp.ones, shape)
-        y, (new_mean, new_var) = layers.batch_norm(
-            x,
-            scale,
-            bias,
-            mean.value,
-            var.value,
+        norm = partial(
+            layers.batch_norm,
             train=train,
             momentum=self.momentum,
             epsilon=self.epsilon,
+            axis_name=axis_name,
         )
+        norm = _by_groups(norm, groups) if train and groups > 1 else norm
+        y, (new_mean, new_var) = norm(x, scale, bias, mean.value, var.value)
         if train and not self.is_initializing():
             mean.value, var.value = new_mean, new_var
         return y
+
+
+def _by_groups(norm: Callable, groups: int) -> Callable:
+    """Returns batch norm of neighbouring examples, group by group; the new statistics' mean."""
+
+    def norm_of_groups(x: Images, *others: jax.Array | None) -> tuple[Images, tuple]:
+        split = x.reshape(groups, -1, *x.shape[1:])
+        axes = (0, *(None for _ in others))
+        y, statistics = jax.vmap(norm, in_axes=axes)(split, *others)
+        return y.reshape(x.shape), jax.tree.map(lambda s: s.mean(axis=0), statistics)
+
+    return norm_of_groups
+
+
+@contextlib.contextmanager
+def batch_norm_over(*, axis_name: str | None = None, groups: int = 1) -> Iterator[None]:
+    """Says, for the networks applied in the block, over which examples batch norm averages.
+
+    How a batch lies on the devices is no property of a network, so no network has a field for it.
+
+    Args:
+      axis_name: the mapped axis over which the batch is spread; None: over what the network sees.
+      groups: equal parts of the batch, each normalised by itself ("ghost" batch norm); the running
+        statistics take in the mean of theirs.
+    """
+
+    def interceptor(call: Callable, args: tuple, kwargs: dict, context: Any) -> Any:
+        if isinstance(context.module, BatchNorm) and context.method_name == "__call__":
+            kwargs = {**kwargs, "axis_name": axis_name, "groups": groups}
+        return call(*args, **kwargs)
+
+    with nn.intercept_methods(interceptor):
+        yield
 
 
 class MaxPool(nn.Module):

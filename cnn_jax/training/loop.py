@@ -21,7 +21,7 @@ from cnn_jax.training.interruption import Stopped, StopRequest, stop_on_signals
 from cnn_jax.training.losses import LossFn
 from cnn_jax.training.metrics import compute, merge
 from cnn_jax.training.optimizer import path_name
-from cnn_jax.training.parallel import check_batch_size, compile_step, replicated
+from cnn_jax.training.parallel import compile_step, replicated
 from cnn_jax.training.progress import Display
 from cnn_jax.training.run_directory import (
     NORMALIZATION,
@@ -37,6 +37,7 @@ from cnn_jax.training.setup import (
     Experiment,
     abstract_state,
     build_experiment,
+    check_shares,
     eval_batches,
     initial_state,
     resident_train_step,
@@ -122,7 +123,7 @@ class Run:
     @staticmethod
     def check(experiment: Experiment) -> None:
         """Raises InputError unless the devices can share the work; before anything is written."""
-        check_batch_size(experiment.config.data.batch_size, experiment.mesh)
+        check_shares(experiment.config, experiment.mesh)
 
     def _place_data(self) -> None:
         dataset, self.sharding = self.experiment.dataset, replicated(self.experiment.mesh)
@@ -167,14 +168,15 @@ class Run:
 
     def _compile(self, state: TrainState) -> None:
         self.display.say("compiling …")
-        mesh, seed = self.experiment.mesh, self.experiment.config.seed
+        config = self.experiment.config
+        placement = {"mesh": self.experiment.mesh, "way": config.parallel}
         with self.clock.stage("compile"):
-            self.key = jax.device_put(key_for(seed, Purpose.STEP), self.sharding)
+            self.key = jax.device_put(key_for(config.seed, Purpose.STEP), self.sharding)
             example = (state, self.feeder(0), self.key)
             step = resident_train_step(self.experiment)
-            self.train_step = compile_step(step, example, mesh=mesh, donate=True)
+            self.train_step = compile_step(step, example, donate=True, **placement)
             example = (model_variables(state), next(iter(self.test)))
-            self.eval_step = compile_step(sharded_eval_step(self.experiment), example, mesh=mesh)
+            self.eval_step = compile_step(sharded_eval_step(self.experiment), example, **placement)
 
     def train(self, state: TrainState) -> TrainState:
         """Returns the state after the last step; writes rows and checkpoints on the way."""
@@ -204,7 +206,14 @@ class Run:
         return state
 
     def _look(
-        self, step: int, state: TrainState, sums: list, since: float, writers: Writers, *, save: bool
+        self,
+        step: int,
+        state: TrainState,
+        sums: list,
+        since: float,
+        writers: Writers,
+        *,
+        save: bool,
     ) -> TrainState:
         """Writes a row, evaluates and saves as is due; returns the state to go on with."""
         row = self._train_row(step, self._finite(sums, step, state), since)

@@ -1,16 +1,23 @@
-"""One step function on any number of devices: jit over a mesh whose one axis is the batch."""
+"""One step function on any number of devices, whose one axis is the batch: by jit or by pmap.
+
+Under jit the step sees the whole batch, and the compiler spreads it over the mesh. Under pmap it
+sees one device's share, and reduces over the axis itself.
+"""
 
 from collections.abc import Callable
 
 import jax
+import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
 from cnn_jax.errors import InputError
 
+AXIS = "data"
+
 
 def make_mesh(devices: int = 0) -> Mesh:
-    """Returns a mesh of the first `devices` devices (0: all) with the single axis "data".
+    """Returns a mesh of the first `devices` devices (0: all) with the single axis `AXIS`.
 
     Raises:
       InputError: there are fewer devices.
@@ -19,7 +26,7 @@ def make_mesh(devices: int = 0) -> Mesh:
     if devices > len(available):
         raise InputError(f"devices is {devices}, but there are {len(available)} ({available[0]})")
     used = available[: devices or len(available)]
-    return jax.make_mesh((len(used),), ("data",), (AxisType.Auto,), devices=used)
+    return jax.make_mesh((len(used),), (AXIS,), (AxisType.Auto,), devices=used)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -31,25 +38,64 @@ def shard_batch(batch: PyTree, mesh: Mesh) -> PyTree:
     """Inside a compiled function: splits the leading axis of every array over the devices."""
     if mesh.size == 1:
         return batch
-    return jax.lax.with_sharding_constraint(batch, NamedSharding(mesh, PartitionSpec("data")))
+    return jax.lax.with_sharding_constraint(batch, NamedSharding(mesh, PartitionSpec(AXIS)))
 
 
-def check_batch_size(batch_size: int, mesh: Mesh) -> None:
-    """Raises InputError unless the devices get equal shares of the batch."""
-    if batch_size % mesh.size:
-        below = batch_size - batch_size % mesh.size
-        near = f"{below} or {below + mesh.size}" if below else str(mesh.size)
+def own_share(batch: PyTree, mesh: Mesh) -> PyTree:
+    """Inside a pmapped function: returns this device's share of every array's leading axis."""
+
+    def part(x: jax.Array) -> jax.Array:
+        size = len(x) // mesh.size
+        return jax.lax.dynamic_slice_in_dim(x, jax.lax.axis_index(AXIS) * size, size)
+
+    return jax.tree.map(part, batch)
+
+
+def check_batch_size(batch_size: int, mesh: Mesh, *, parts: int = 1) -> None:
+    """Raises InputError unless the devices get equal shares of each of `parts` of the batch."""
+    step = mesh.size * parts
+    if batch_size % step:
+        below = batch_size - batch_size % step
+        near = f"{below} or {below + step}" if below else str(step)
+        in_parts = f" in {parts} parts" if parts > 1 else ""
         raise InputError(
-            f"data.batch_size is {batch_size}, not divisible over {mesh.size} devices; "
+            f"data.batch_size is {batch_size}, not divisible{in_parts} over {mesh.size} devices; "
             f"take {near}, or set --config.devices"
         )
 
 
-def compile_step(step: Callable, example: tuple, *, mesh: Mesh, donate: bool = False) -> Callable:
+def compile_step(
+    step: Callable, example: tuple, *, mesh: Mesh, way: str = "jit", donate: bool = False
+) -> Callable:
     """Returns `step` compiled for arguments shaped and placed like `example`; results replicated.
 
     Compiled ahead of the first call, so that the caller can say that it compiles, and for how long.
-    `donate` hands the first argument's memory over to the result.
+
+    Args:
+      step: a function of arrays; with pmap its results must be the same on every device.
+      example: its arguments, every one replicated.
+      mesh: the devices.
+      way: "jit" or "pmap".
+      donate: hand the first argument's memory over to the result.
     """
+    if way == "pmap":
+        return _compile_pmap(step, example, mesh=mesh, donate=donate)
     jitted = jax.jit(step, donate_argnums=(0,) if donate else (), out_shardings=replicated(mesh))
     return jitted.lower(*example).compile()
+
+
+def _compile_pmap(step: Callable, example: tuple, *, mesh: Mesh, donate: bool) -> Callable:
+    """pmap wants one argument that differs between the devices: here their numbers."""
+    spread = NamedSharding(mesh, PartitionSpec(AXIS))
+    numbers = jax.make_array_from_callback((mesh.size,), spread, np.arange(mesh.size).__getitem__)
+    mapped = jax.pmap(
+        lambda number, *arguments: step(*arguments),
+        AXIS,
+        in_axes=(0, *(None for _ in example)),
+        out_axes=None,
+        devices=mesh.devices.flat,
+        axis_size=mesh.size,
+        donate_argnums=(1,) if donate else (),
+    )
+    compiled = mapped.lower(numbers, *example).compile()
+    return lambda *arguments: compiled(numbers, *arguments)

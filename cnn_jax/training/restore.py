@@ -26,7 +26,7 @@ def restore_run(
       InputError: this is no run directory, or one without a checkpoint, or the data isn't there.
     """
     config = read_config(workdir)
-    config.devices = 0
+    config.devices, config.parallel = 0, "jit"
     config.data.dir = data_dir or config.data.dir
     with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
         step = checkpoints.find(which)

@@ -21,7 +21,14 @@ from cnn_jax.models.registry import build_model, initialize, variable_shapes
 from cnn_jax.training.checkpoint import abstract
 from cnn_jax.training.losses import LossFn, cross_entropy
 from cnn_jax.training.optimizer import Schedule, make_optimizer, make_schedule
-from cnn_jax.training.parallel import make_mesh, replicated, shard_batch
+from cnn_jax.training.parallel import (
+    AXIS,
+    check_batch_size,
+    make_mesh,
+    own_share,
+    replicated,
+    shard_batch,
+)
 from cnn_jax.training.state import Purpose, TrainState, create_train_state, key_for
 from cnn_jax.training.step import Batch, make_eval_step, make_train_step
 
@@ -121,8 +128,12 @@ def abstract_state(experiment: Experiment) -> TrainState:
 
 
 def resident_train_step(experiment: Experiment) -> Callable:
-    """Returns train_step(state, feed, key) that gathers its batch from a split on the device."""
+    """Returns train_step(state, feed, key) that gathers its batch from a split on the device.
+
+    It is written for `config.parallel`, the way in which `parallel.compile_step` is to run it.
+    """
     config, normalization = experiment.config, experiment.normalization
+    devices, batch_size = experiment.mesh.size, config.data.batch_size
     change = make_augment_fn(config.data.augment, experiment.dataset.spec.num_classes)
 
     def augment_fn(key: jax.Array, batch: Batch) -> Batch:
@@ -140,13 +151,38 @@ def resident_train_step(experiment: Experiment) -> Callable:
         accumulate=config.train.accumulate,
         ema_decay=config.train.ema_decay,
         skip_nonfinite=config.train.skip_nonfinite > 0,
+        axis_name=_axis(config),
+        batch_norm=_batch_norm(config, devices),
     )
 
-    def train_step(state: TrainState, feed: Feed, key: jax.Array) -> tuple:
-        batch = take_batch(feed, state.step, batch_size=config.data.batch_size)
+    def jit_step(state: TrainState, feed: Feed, key: jax.Array) -> tuple:
+        batch = take_batch(feed, state.step, batch_size=batch_size)
         return step(state, shard_batch(batch, experiment.mesh), key)
 
-    return train_step
+    def pmap_step(state: TrainState, feed: Feed, key: jax.Array) -> tuple:
+        share = state.step * devices + jax.lax.axis_index(AXIS)
+        return step(state, take_batch(feed, share, batch_size=batch_size // devices), key)
+
+    return pmap_step if config.parallel == "pmap" else jit_step
+
+
+def check_shares(config: Config, mesh: Mesh) -> None:
+    """Raises InputError unless the devices get equal shares of the batch, in parts if need be."""
+    by_device = config.parallel == "pmap" or config.train.batch_statistics == "ghost"
+    parts = config.train.accumulate if by_device else 1
+    check_batch_size(config.data.batch_size, mesh, parts=parts)
+
+
+def _axis(config: Config) -> str | None:
+    """Returns the mapped axis; under jit there is none."""
+    return AXIS if config.parallel == "pmap" else None
+
+
+def _batch_norm(config: Config, devices: int) -> dict[str, Any]:
+    """Returns over which examples batch norm averages: all of the batch or each device's share."""
+    if config.train.batch_statistics == "ghost":
+        return {"groups": 1 if config.parallel == "pmap" else devices}
+    return {"axis_name": _axis(config)}
 
 
 def sharded_eval_step(experiment: Experiment) -> Callable:
@@ -157,8 +193,10 @@ def sharded_eval_step(experiment: Experiment) -> Callable:
         return normalize(to_unit(images), normalization)
 
     dtype = experiment.config.train.dtype
-    step = make_eval_step(experiment.model, cross_entropy, prepare_fn, dtype=dtype)
-    return lambda variables, batch: step(variables, shard_batch(batch, mesh))
+    axis = _axis(experiment.config)
+    step = make_eval_step(experiment.model, cross_entropy, prepare_fn, dtype=dtype, axis_name=axis)
+    share = shard_batch if axis is None else own_share
+    return lambda variables, batch: step(variables, share(batch, mesh))
 
 
 def eval_batches(experiment: Experiment, split: Split) -> EvalBatches:

@@ -1,6 +1,7 @@
 """One training step and one evaluation step, as pure functions of arrays."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +9,7 @@ import optax
 from flax import linen as nn
 from jaxtyping import Array, Int, Key, PyTree
 
+from cnn_jax.models.modules import batch_norm_over
 from cnn_jax.training.losses import LossFn
 from cnn_jax.training.metrics import Sums, classification_sums
 from cnn_jax.training.state import TrainState
@@ -25,6 +27,8 @@ def make_train_step(
     accumulate: int = 1,
     ema_decay: float = 0.0,
     skip_nonfinite: bool = False,
+    axis_name: str | None = None,
+    batch_norm: dict[str, Any] | None = None,
 ) -> Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Sums]]:
     """Returns train_step(state, batch, key) -> (state, sums); jit it once, donating the state.
 
@@ -41,6 +45,9 @@ def make_train_step(
         gradient is that of the whole batch, batch statistics are those of each part.
       ema_decay: how much of the moving average of the weights stays at each step; 0: none is kept.
       skip_nonfinite: leave the state as it is, but for its counters, if a gradient is not finite.
+      axis_name: the mapped axis over which the batch is spread, each device with an equal share
+        and random numbers of its own; results are those of the whole batch on every one.
+      batch_norm: over which examples it averages, options of `models.modules.batch_norm_over`.
 
     Besides the sums there is `nonfinite`, the first parameter whose gradient is not finite, counted
     as in `jax.tree.leaves(params)`; -1 where all are.
@@ -48,13 +55,14 @@ def make_train_step(
 
     def gradient(params: PyTree, batch_stats: PyTree, batch: Batch, key: jax.Array) -> tuple:
         def objective(params: PyTree) -> tuple[jax.Array, tuple]:
-            logits, updated = model.apply(
-                {"params": params, "batch_stats": batch_stats},
-                batch["image"].astype(dtype),
-                train=True,
-                mutable=["batch_stats"],
-                rngs={"dropout": key},
-            )
+            with batch_norm_over(**batch_norm or {}):
+                logits, updated = model.apply(
+                    {"params": params, "batch_stats": batch_stats},
+                    batch["image"].astype(dtype),
+                    train=True,
+                    mutable=["batch_stats"],
+                    rngs={"dropout": key},
+                )
             losses = loss_fn(logits, batch["label"])
             sums = classification_sums(logits, batch["label"], losses)
             return losses.mean(), (sums, updated.get("batch_stats", {}))
@@ -62,11 +70,17 @@ def make_train_step(
         return jax.grad(objective, has_aux=True)(params)
 
     def train_step(state: TrainState, batch: Batch, key: Key[Array, ""]) -> tuple[TrainState, Sums]:
-        augment_key, dropout_key = jax.random.split(jax.random.fold_in(key, state.step))
+        key = jax.random.fold_in(key, state.step)
+        if axis_name is not None:
+            key = jax.random.fold_in(key, jax.lax.axis_index(axis_name))
+        augment_key, dropout_key = jax.random.split(key)
         batch = augment_fn(augment_key, batch)
         grads, (sums, batch_stats) = accumulated(gradient, accumulate)(
             state.params, state.batch_stats, batch, dropout_key
         )
+        if axis_name is not None:
+            grads, batch_stats = jax.lax.pmean((grads, batch_stats), axis_name)
+            sums = jax.lax.psum(sums, axis_name)
         loss = sums["loss"] / sums["examples"].astype(sums["loss"].dtype)
         updates, opt_state = tx.update(grads, state.opt_state, state.params, value=loss)
         params = optax.apply_updates(state.params, updates)
@@ -126,17 +140,23 @@ def make_eval_step(
     prepare_fn: Callable[[jax.Array], jax.Array],
     *,
     dtype: str = "float32",
+    axis_name: str | None = None,
 ) -> Callable[[PyTree, Batch], tuple[Sums, jax.Array]]:
     """Returns eval_step(variables, batch) -> (sums, logits); examples masked out count nowhere.
 
     `prepare_fn(images)` turns raw images into what the network takes, without randomness.
+    With `axis_name` the batch is spread over that mapped axis; sums and logits are those of all.
     """
     logits_fn = make_logits_fn(model, prepare_fn, dtype=dtype)
 
     def eval_step(variables: PyTree, batch: Batch) -> tuple[Sums, jax.Array]:
         logits = logits_fn(variables, batch["image"])
         losses = loss_fn(logits, batch["label"])
-        return classification_sums(logits, batch["label"], losses, batch["mask"]), logits
+        sums = classification_sums(logits, batch["label"], losses, batch["mask"])
+        if axis_name is not None:
+            sums = jax.lax.psum(sums, axis_name)
+            logits = jax.lax.all_gather(logits, axis_name, tiled=True)
+        return sums, logits
 
     return eval_step
 

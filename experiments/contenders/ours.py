@@ -40,7 +40,9 @@ def _place_for_training(experiment: Experiment) -> Callable[[], Started]:
         state, taken = initial_state(experiment), 0
         key = jax.device_put(key_for(config.seed, Purpose.STEP), sharding)
         example = (state, feeder(0), key)
-        step = compile_step(resident_train_step(experiment), example, mesh=mesh, donate=True)
+        step = compile_step(
+            resident_train_step(experiment), example, mesh=mesh, way=config.parallel, donate=True
+        )
 
         def run(steps: int) -> int:
             nonlocal state, taken
@@ -56,13 +58,14 @@ def _place_for_training(experiment: Experiment) -> Callable[[], Started]:
 
 
 def _place_for_inference(experiment: Experiment) -> Callable[[], Started]:
-    size, mesh = experiment.config.data.batch_size, experiment.mesh
+    config, mesh = experiment.config, experiment.mesh
+    size = config.data.batch_size
     batches = EvalBatches(experiment.dataset.train, batch_size=size, sharding=replicated(mesh))
 
     def start() -> Started:
         variables = model_variables(initial_state(experiment))
         example = (variables, next(iter(batches)))
-        step = compile_step(sharded_eval_step(experiment), example, mesh=mesh)
+        step = compile_step(sharded_eval_step(experiment), example, mesh=mesh, way=config.parallel)
         stream = iter(())
 
         def run(steps: int) -> int:
