@@ -205,7 +205,14 @@ class Run:
         return state
 
     def _look(
-        self, step: int, state: TrainState, sums: list, since: float, writers: Writers, *, save: bool
+        self,
+        step: int,
+        state: TrainState,
+        sums: list,
+        since: float,
+        writers: Writers,
+        *,
+        save: bool,
     ) -> TrainState:
         """Writes a row, evaluates and saves as is due; returns the state to go on with."""
         row = self._train_row(step, self._finite(sums, step, state), since)
