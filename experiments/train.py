@@ -16,9 +16,11 @@ from pathlib import Path  # noqa: E402
 
 from absl import flags  # noqa: E402
 
+from cnn_jax.config import is_population  # noqa: E402
 from cnn_jax.training.clock import Clock  # noqa: E402
 from cnn_jax.training.interruption import Stopped  # noqa: E402
 from cnn_jax.training.loop import train_and_evaluate  # noqa: E402
+from cnn_jax.training.population import train_population  # noqa: E402
 from experiments import command_line  # noqa: E402
 
 _CONFIG = command_line.define_config()
@@ -32,7 +34,8 @@ def main(argv: Sequence[str]) -> int | None:
     stamp = time.strftime("%Y%m%d-%H%M%S")
     workdir = Path(_WORKDIR.value or f"runs/{config.name}/{stamp}")
     try:
-        train_and_evaluate(config, workdir, clock=Clock("import", _START))
+        train = train_population if is_population(config) else train_and_evaluate
+        train(config, workdir, clock=Clock("import", _START))
     except Stopped as stopped:
         print(stopped, file=sys.stderr)
         return command_line.STOPPED

@@ -55,11 +55,11 @@ def member_configs(config: Config) -> list[Config]:
     for member in members:
         _check(member)
     for path in _ALL_OR_NONE:
-        values = [flatten(member)[path] for member in members]
-        if any(map(is_on, values)) and not all(map(is_on, values)):
+        on = {is_on(flatten(member)[path]): flatten(member)[path] for member in members}
+        if len(on) > 1:
             raise InputError(
-                f"{path} is {values[0]} in one member and {next(v for v in values if v != values[0])}"
-                " in another; with and without it are two programs: make two populations"
+                f"population.values: {path} is {on[False]} and {on[True]}; with and without it are "
+                "two programs: make two populations"
             )
     return members
 
@@ -67,8 +67,8 @@ def member_configs(config: Config) -> list[Config]:
 def combinations(population: Population) -> list[dict[str, float]]:
     """Returns the values of each combination, by field.
 
-    >>> combinations(Population(values="optim.momentum=0.8,0.9; model.dropout=0.1,0.2", combine="zip"))
-    [{'optim.momentum': 0.8, 'model.dropout': 0.1}, {'optim.momentum': 0.9, 'model.dropout': 0.2}]
+    >>> combinations(Population(values="optim.beta1=0.8,0.9; model.dropout=0,0.2", combine="zip"))
+    [{'optim.beta1': 0.8, 'model.dropout': 0.0}, {'optim.beta1': 0.9, 'model.dropout': 0.2}]
     """
     parts = [part.strip() for part in population.values.split(";") if part.strip()]
     lists = dict(_read(part) for part in parts)

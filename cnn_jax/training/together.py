@@ -12,17 +12,18 @@ Measured on a CPU, "each" is fastest: convolutions that are mapped over kernels 
 fast kernels (five times). An accelerator wants large operations, and gets "vmap".
 """
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
 from cnn_jax.config import Config, flatten, with_fields
 from cnn_jax.data.resident import Feed
-from cnn_jax.training.members import differing
 from cnn_jax.training.parallel import make_mesh, replicated
 from cnn_jax.training.setup import (
     Experiment,
@@ -32,8 +33,8 @@ from cnn_jax.training.setup import (
 )
 from cnn_jax.training.state import Purpose, TrainState, key_for, model_variables
 
-# f(state, own, shared): what changes, what else a member has for itself, what all have in common.
-MemberFn = Callable[[PyTree, PyTree, PyTree], Any]
+# f(state, own, shared) -> tuple: what changes, what else the member has, what all have in common.
+MemberFn = Callable[[PyTree, PyTree, PyTree], tuple]
 
 
 def choose(strategy: str, platform: str) -> str:
@@ -54,7 +55,7 @@ def member_step(experiment: Experiment) -> MemberFn:
     instead of the config's. The sums have `frozen` too. It is true from the step on at which more
     gradients than `train.skip_nonfinite` were not finite; the state stays as it was before.
     """
-    config = experiment.config
+    config, experiment = experiment.config, dataclasses.replace(experiment, mesh=make_mesh(1))
     allowed = config.train.skip_nonfinite
     config = with_fields(config, {"train.skip_nonfinite": max(1, allowed)})
 
@@ -63,21 +64,20 @@ def member_step(experiment: Experiment) -> MemberFn:
         feed = feed._replace(order=own["order"])
         new, sums = resident_train_step(member)(state, feed, own["key"])
         frozen = state.skipped > allowed
-        new = jax.tree.map(lambda old, new: jax.numpy.where(frozen, old, new), state, new)
+        new = jax.tree.map(lambda old, new: jnp.where(frozen, old, new), state, new)
         return new, sums | {"frozen": new.skipped > allowed}
 
     return step
 
 
 def member_eval_step(experiment: Experiment) -> MemberFn:
-    """Returns the evaluation step of one member: f(state, (), batch) -> sums."""
-    step = sharded_eval_step(experiment)
-    return lambda state, own, batch: step(model_variables(state), batch)[0]
+    """Returns the evaluation step of one member: f(state, (), batch) -> (sums,)."""
+    step = sharded_eval_step(dataclasses.replace(experiment, mesh=make_mesh(1)))
+    return lambda state, own, batch: step(model_variables(state), batch)[:1]
 
 
-def own_inputs(configs: Sequence[Config]) -> list[dict[str, Any]]:
+def own_inputs(configs: Sequence[Config], fields: Sequence[str]) -> list[dict[str, Any]]:
     """Returns what each member's step gets beside its state, but for the order of the examples."""
-    fields = differing(configs)
     inputs = []
     for config in configs:
         flat = flatten(config)
@@ -86,11 +86,19 @@ def own_inputs(configs: Sequence[Config]) -> list[dict[str, Any]]:
     return inputs
 
 
+def make_program(strategy: str, members: int, devices: int) -> "InTurns | Stacked":
+    """Returns the program of a strategy for so many members on, at most, so many devices."""
+    if strategy == "each":
+        return InTurns()
+    return Stacked(equal_share(members, devices), loop=strategy == "map")
+
+
 class InTurns:
     """The program of one member, called for each; states are a list. Runs on one device."""
 
-    def __init__(self, devices: int):
-        del devices
+    takes_any_number = True
+
+    def __init__(self) -> None:
         self.mesh = make_mesh(1)
 
     def place(self, members: Sequence[PyTree]) -> list[PyTree]:
@@ -101,18 +109,21 @@ class InTurns:
         """Returns one tree for each member."""
         return members
 
+    def with_rows(self, own: list[dict], name: str, rows: jax.Array) -> list[dict]:
+        """Returns the members' inputs with a row each of an array as one more."""
+        return [inputs | {name: row} for inputs, row in zip(own, rows, strict=True)]
+
     def compile(self, f: MemberFn, example: tuple, *, donate: bool = False) -> Callable:
-        """Returns f compiled for the members' states, own inputs and what they share.
+        """Returns f compiled for all members' states, own inputs and what they share.
 
         `example` holds these three as the calls will. `donate` hands the states' memory over.
         """
-        states, own, shared = example
-        jitted = jax.jit(f, donate_argnums=(0,) if donate else ())
-        self.compiled = compiled = jitted.lower(states[0], own[0], shared).compile()
+        (state, *_), (own, *_), shared = example
+        compiled = _compile(f, (state, own, shared), donate)
 
-        def call(states: list, own: list, shared: PyTree) -> Any:
+        def call(states: list, own: list, shared: PyTree) -> tuple[list, ...]:
             results = [compiled(*each, shared) for each in zip(states, own, strict=True)]
-            return tuple(map(list, zip(*results, strict=True))) if donate else results
+            return tuple(map(list, zip(*results, strict=True)))
 
         return call
 
@@ -120,39 +131,51 @@ class InTurns:
 class Stacked:
     """One program for all members; states are one tree whose arrays have a leading axis."""
 
+    takes_any_number = False
+
     def __init__(self, devices: int, *, loop: bool):
         self.mesh, self._loop = make_mesh(devices), loop
         self._spread = NamedSharding(self.mesh, PartitionSpec(*self.mesh.axis_names))
 
     def place(self, members: Sequence[PyTree]) -> PyTree:
-        """Returns the members' trees stacked, on the devices."""
-        stacked = jax.tree.map(lambda *leaves: jax.numpy.stack(leaves), *members)
+        """Returns the members' trees stacked, shared out to the devices."""
+        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *members)
         return jax.device_put(stacked, self._spread)
 
     def split(self, stacked: PyTree) -> list[PyTree]:
-        """Returns one tree for each member, of arrays on the host."""
-        count = len(jax.tree.leaves(stacked)[0])
-        return [jax.tree.map(lambda leaf, i=i: leaf[i], stacked) for i in range(count)]
+        """Returns one tree for each member."""
+        leaves, structure = jax.tree.flatten(stacked)
+        return [
+            jax.tree.unflatten(structure, [leaf[i] for leaf in leaves])
+            for i in range(len(leaves[0]))
+        ]
+
+    def with_rows(self, own: dict, name: str, rows: jax.Array) -> dict:
+        """Returns the members' inputs with a row each of an array as one more."""
+        return own | {name: jax.device_put(rows, self._spread)}
 
     def compile(self, f: MemberFn, example: tuple, *, donate: bool = False) -> Callable:
-        """Returns f compiled for the members' states, own inputs and what they share.
+        """Returns f compiled for all members' states, own inputs and what they share.
 
         `example` holds these three as the calls will. `donate` hands the states' memory over.
         """
+        return _compile(self._over_devices(self._over_members(f)), example, donate)
 
-        def mapped(states: PyTree, own: PyTree, shared: PyTree) -> Any:
-            if self._loop:
-                return jax.lax.map(lambda each: f(*each, shared), (states, own))
-            return jax.vmap(f, in_axes=(0, 0, None))(states, own, shared)
+    def _over_members(self, f: MemberFn) -> MemberFn:
+        if not self._loop:
+            return jax.vmap(f, in_axes=(0, 0, None))
+        return lambda states, own, shared: jax.lax.map(lambda each: f(*each, shared), (states, own))
 
-        if self.mesh.size > 1:
-            spread, whole = self._spread.spec, PartitionSpec()
-            mapped = jax.shard_map(
-                mapped, mesh=self.mesh, in_specs=(spread, spread, whole), out_specs=spread
-            )
-        jitted = jax.jit(mapped, donate_argnums=(0,) if donate else ())
-        self.compiled = jitted.lower(*example).compile()
-        return self.compiled
+    def _over_devices(self, f: MemberFn) -> MemberFn:
+        if self.mesh.size == 1:
+            return f
+        spread, whole = self._spread.spec, PartitionSpec()
+        specs = {"in_specs": (spread, spread, whole), "out_specs": spread}
+        return jax.shard_map(f, mesh=self.mesh, check_vma=False, **specs)
+
+
+def _compile(f: MemberFn, example: tuple, donate: bool) -> Callable:
+    return jax.jit(f, donate_argnums=(0,) if donate else ()).lower(*example).compile()
 
 
 def equal_share(members: int, devices: int) -> int:

@@ -1,0 +1,67 @@
+"""A run directory for each member of a population, so that every command takes it for a run."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import jax
+from jaxtyping import PyTree
+
+from cnn_jax.training.checkpoint import Checkpoints
+from cnn_jax.training.run_directory import (
+    DATASET,
+    METRICS,
+    NORMALIZATION,
+    RESULT,
+    create_run,
+    write_json,
+)
+from cnn_jax.training.setup import Experiment, abstract_state
+from cnn_jax.training.writers import Row, Writers, read_rows
+
+MEMBERS = "members"
+
+
+def member_directory(workdir: Path, number: int) -> Path:
+    """Returns where member `number` of the population in `workdir` lies.
+
+    >>> member_directory(Path("runs/p"), 3).as_posix()
+    'runs/p/members/003'
+    """
+    return workdir / MEMBERS / f"{number:03d}"
+
+
+def write_member(
+    workdir: Path,
+    number: int,
+    experiment: Experiment,
+    states: dict[int, tuple[PyTree, dict[str, float] | None]],
+    result: dict[str, Any],
+) -> None:
+    """Writes what the member's run would have left, had it been alone; all of it anew.
+
+    Args:
+      workdir: the population's directory.
+      number: the member's.
+      experiment: the member's own.
+      states: by step, those to be kept as checkpoints, each with its metrics if it is the best.
+      result: what goes into its result.json.
+    """
+    directory = member_directory(workdir, number)
+    create_run(directory, experiment.config)
+    write_json(directory / DATASET, dataclasses.asdict(experiment.dataset.spec))
+    experiment.normalization.save(directory / NORMALIZATION)
+    structure = jax.tree.structure(abstract_state(experiment))
+    with Checkpoints(directory / "checkpoints") as checkpoints:
+        for step, (state, metrics) in sorted(states.items()):
+            own = jax.tree.unflatten(structure, jax.tree.leaves(state))
+            checkpoints.save(step, own, metrics)
+    with Writers(directory, -1) as writers:
+        for row in read_rows(workdir / METRICS):
+            if own_row := row["members"][number]:
+                writers.write(_own(row, own_row))
+    write_json(directory / RESULT, result)
+
+
+def _own(row: Row, own: Row) -> Row:
+    return {"step": row["step"], "epoch": row["epoch"]} | own

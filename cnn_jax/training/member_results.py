@@ -1,0 +1,48 @@
+"""What a population's result says of all its members: means, and what comes of which values."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cnn_jax.training.metrics import spread
+from cnn_jax.training.standing import FINISHED, PATIENCE
+
+Result = dict[str, Any]
+
+# In a member's own result.json; in the population's they are said once, for all.
+_OF_ALL = (
+    "seconds",
+    "versions",
+    "platform",
+    "device_kind",
+    "devices",
+    "processes",
+    "git_commit",
+    "command",
+)
+
+
+def summary(results: Sequence[Result], values: Sequence[Mapping[str, float]]) -> Result:
+    """Returns the means over the members that went to their end, and the members' own results.
+
+    Args:
+      results: of every member, as its own `result.json` has it.
+      values: the combinations of values; each gets the spread of the accuracy over its seeds.
+    """
+    kept = [result for result in results if result["ended"] in (FINISHED, PATIENCE)]
+    accuracy = spread([result["test_accuracy"] for result in kept])
+    bests = [{**r["best_validation"], "member": r["member"]} for r in kept if r["best_validation"]]
+    return {
+        "skipped_steps": sum(result["skipped_steps"] for result in results),
+        "best_validation": max(bests, key=lambda best: best["accuracy"], default=None),
+        "test_accuracy": accuracy["mean"],
+        "test_accuracy_std": accuracy["std"],
+        "test_accuracy_ci95": accuracy["ci95"],
+        "test_loss": spread([result["test_loss"] for result in kept])["mean"],
+        "combinations": [_combination(each, kept) for each in values],
+        "members": [{k: v for k, v in r.items() if k not in _OF_ALL} for r in results],
+    }
+
+
+def _combination(values: Mapping[str, float], kept: Sequence[Result]) -> Result:
+    same = [r["test_accuracy"] for r in kept if values.items() >= r["values"].items()]
+    return {"values": dict(values), "test_accuracy": spread(same) if same else None}

@@ -1,0 +1,383 @@
+"""A population: many runs trained together, each as it would go alone."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import PyTree
+
+from cnn_jax.config import Config, flatten, with_fields
+from cnn_jax.data.resident import EvalBatches, Feed, MembersFeeder
+from cnn_jax.data.spec import Split
+from cnn_jax.errors import InputError, RunError
+from cnn_jax.training.checkpoint import abstract
+from cnn_jax.training.loop import Run, train_and_evaluate, train_means
+from cnn_jax.training.member_directory import write_member
+from cnn_jax.training.member_results import summary
+from cnn_jax.training.members import combinations, describe, differing, member_configs
+from cnn_jax.training.metrics import compute, merge
+from cnn_jax.training.optimizer import path_name
+from cnn_jax.training.setup import Experiment, abstract_state, state_from, with_config
+from cnn_jax.training.standing import (
+    DIVERGED,
+    FINISHED,
+    HALVING,
+    PATIENCE,
+    Member,
+    rungs,
+    weakest,
+)
+from cnn_jax.training.state import Purpose, key_for
+from cnn_jax.training.together import (
+    choose,
+    make_program,
+    member_eval_step,
+    member_step,
+    own_inputs,
+)
+from cnn_jax.training.writers import Row, Writers
+
+
+def train_population(config: Config, workdir: Path, **options: Any) -> dict[str, Any]:
+    """Trains, evaluates and returns as `train_and_evaluate` does, for all members of a population.
+
+    `result.json` holds their results as `members`, and the means over those that were not dropped.
+    Each member gets a run directory of its own in `workdir`/members, as if it had been alone.
+
+    Raises:
+      InputError: also if the members can't be trained together.
+      RunError: also if every member diverged.
+    """
+    member_configs(config)
+    if config.parallel != "jit":
+        raise InputError(f"parallel is {config.parallel}; a population takes jit")
+    return train_and_evaluate(config, workdir, run_type=PopulationRun, **options)
+
+
+class PopulationRun(Run):
+    """A population under way. What the loop takes for its state is that of the members seated.
+
+    In one program a member that has ended keeps its seat, unheeded, until half the seats are such;
+    then the program is compiled anew for those that go on.
+    """
+
+    @staticmethod
+    def check(experiment: Experiment) -> None:
+        """Raises InputError unless the members can be compared as the config asks."""
+        if experiment.config.population.halving and experiment.dataset.validation is None:
+            raise InputError(
+                "population.halving compares members by validation accuracy; set "
+                "data.validation_fraction or data.validation_split"
+            )
+
+    def _place_data(self) -> None:
+        """Prepares the members; data are placed with each program, on its devices."""
+        config, devices = self.experiment.config, self.experiment.mesh.devices
+        configs = member_configs(config)
+        self.fields, self.devices, self.program = differing(configs), devices.size, None
+        self.strategy = choose(config.population.strategy, devices.flat[0].platform)
+        self.members = [
+            Member(number, with_config(self.experiment, own)) for number, own in enumerate(configs)
+        ]
+        # The program's config has every field on that is on in any member.
+        on = {path: max(flatten(own)[path] for own in configs) for path in self.fields}
+        pattern = with_config(self.experiment, with_fields(configs[0], on))
+        self.experiment = dataclasses.replace(pattern, config=config)
+        self.pattern = pattern
+
+    def start(self) -> PyTree:
+        """Returns the members' states to go on from: the last checkpoint's, else new ones."""
+        with self.clock.stage("checkpoint"):
+            found = self.checkpoints.restore_latest(self._template())
+        if found:
+            self.start_step, saved = found
+            states = self._recall(_host(saved))
+        else:
+            self.start_step = 0
+            with self.clock.stage("compile"):
+                draw = jax.jit(partial(state_from, self.pattern))
+                keys = [key_for(member.config.seed, Purpose.INIT) for member in self.members]
+                states = [_host(draw(key)) for key in keys]
+        states = self._seat(states)
+        self._introduce(self.program.split(states)[0].params)
+        self.display.say(f"{len(self.members)} members, by strategy {self.strategy}")
+        if found:
+            self.display.say(f"resumed {self.workdir} at step {self.start_step}")
+        return states
+
+    def _template(self) -> dict[str, PyTree]:
+        one = jax.sharding.SingleDeviceSharding(self.experiment.mesh.devices.flat[0])
+        stacked = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct((len(self.members), *leaf.shape), leaf.dtype),
+            abstract_state(self.pattern),
+        )
+        names = ("last", "best") if self.experiment.dataset.validation else ("last",)
+        return {name: abstract(stacked, one) for name in names}
+
+    def _recall(self, saved: dict[str, PyTree]) -> list[PyTree]:
+        known = self.checkpoints.metrics(self.start_step)["members"]
+        lasts = _split(saved["last"])
+        bests = _split(saved["best"]) if "best" in saved else lasts
+        for member, *held in zip(self.members, known, lasts, bests, strict=True):
+            member.recall(*held)
+        return [lasts[member.number] for member in self._seated()]
+
+    def _seated(self) -> list[Member]:
+        return [member for member in self.members if member.seated]
+
+    def _going(self) -> list[Member]:
+        return [member for member in self.members if not member.ended]
+
+    # The program, and what it computes.
+
+    def _seat(self, states: Sequence[PyTree]) -> PyTree:
+        """Returns the seated members' states as the program takes them, compiled if need be."""
+        configs = [member.config for member in self._seated()]
+        new = self.program is None or not self.program.takes_any_number
+        if new:
+            self.program = make_program(self.strategy, len(states), self.devices)
+            self.experiment = dataclasses.replace(self.experiment, mesh=self.program.mesh)
+            super()._place_data()
+        self.feeder = MembersFeeder(
+            self.experiment.dataset.train,
+            seeds=[config.seed for config in configs],
+            batch_size=self.experiment.config.data.batch_size,
+            sharding=self.sharding,
+        )
+        self.own = self.program.place(own_inputs(configs, self.fields))
+        self.feed, self.key = None, None  # the keys are the members' own
+        placed = self.program.place(states)
+        if new:
+            self._compile(placed)
+        return placed
+
+    def _feeder(self) -> None:
+        """Is made by `_seat`, for the members seated."""
+
+    def _compile(self, states: PyTree) -> None:
+        count = len(self._seated())
+        self.display.say(f"compiling for {count} members …")
+        with self.clock.stage("compile"):
+            self.train_step = self._train_step
+            self._take_up(self.feeder(0))
+            example = (states, self.own, self.shared)
+            step = member_step(self.pattern)
+            self.compiled_step = self.program.compile(step, example, donate=True)
+            example = (states, self.program.place([()] * count), next(iter(self.test)))
+            self.compiled_eval = self.program.compile(member_eval_step(self.pattern), example)
+
+    def _take_up(self, feed: Feed) -> None:
+        """Hands each member its order of the examples, once an epoch."""
+        if feed is not self.feed:
+            self.own = self.program.with_rows(self.own, "order", feed.order)
+            self.feed, self.shared = feed, feed._replace(order=())
+
+    def _train_step(self, states: PyTree, feed: Feed, key: None) -> tuple[PyTree, PyTree]:
+        self._take_up(feed)
+        return self.compiled_step(states, self.own, self.shared)
+
+    def _evaluated(
+        self, states: PyTree, batches: EvalBatches, split: Split
+    ) -> list[dict[str, float]]:
+        """Returns the exact metrics on a split of each state."""
+        with self.clock.stage("evaluate"):
+            nothing = self.program.place([()] * len(self.program.split(states)))
+            outputs = [self.compiled_eval(states, nothing, batch)[0] for batch in batches]
+            sums = zip(*map(self.program.split, jax.device_get(outputs)), strict=True)
+            totals = [merge(each) for each in sums]
+        if any(total["examples"] != len(split) for total in totals):
+            raise AssertionError(f"not every member was evaluated on {len(split)} examples")
+        return [compute(total) for total in totals]
+
+    # At the end of every row's steps.
+
+    def _look(
+        self, step: int, state: PyTree, sums: list, since: float, writers: Writers, *, save: bool
+    ) -> PyTree:
+        before, going = self._going(), {}
+        by_seat = zip(*map(self.program.split, sums), strict=True)
+        for member, own in zip(self._seated(), by_seat, strict=True):
+            if not member.ended and not self._diverged(member, step, own):
+                going[member.number] = merge([_without_flags(each) for each in own])
+        rows = {i: train_means(self.members[i].experiment, step, t) for i, t in going.items()}
+        images = sum(totals["examples"] for totals in going.values())
+        speed = images / (self._train_seconds() - since)
+        improved = self._validate(step, state, rows)
+        self._write(step, rows, speed, writers)
+        self._end_some(step, rows)
+        last = not self._going()
+        ended = [member for member in before if member.ended]
+        save = save or last or step % self.checkpoint_every == 0
+        if not (save or improved or ended):
+            return state
+        host = dict(zip([m.number for m in self._seated()], self._on_host(state), strict=True))
+        for member in improved:
+            member.best_state = host[member.number]
+        for member in ended:
+            member.state = host[member.number]
+        state = state if last else self._without_ended(state, host)
+        if save:
+            self._save(step, self._tree(host), {"members": [m.progress() for m in self.members]})
+        return state
+
+    def _on_host(self, state: PyTree) -> list[PyTree]:
+        with self.clock.stage("checkpoint"):
+            return [_host(each) for each in self.program.split(state)]
+
+    def _tree(self, host: dict[int, PyTree]) -> dict[str, PyTree]:
+        """Returns what is saved: the last state of each member, and its best where it has one."""
+        lasts = [host[m.number] if m.state is None else m.state for m in self.members]
+        if self.experiment.dataset.validation is None:
+            return {"last": _stack(lasts)}
+        pairs = zip(self.members, lasts, strict=True)
+        bests = [member.best_state if member.best else last for member, last in pairs]
+        return {"last": _stack(lasts), "best": _stack(bests)}
+
+    def _out_of_patience(self, step: int) -> bool:
+        return not self._going()
+
+    def _diverged(self, member: Member, step: int, sums: Sequence[dict]) -> bool:
+        """Ends the member if it was frozen in one of the steps up to `step`."""
+        frozen = [bool(each["frozen"]) for each in sums]
+        if not any(frozen):
+            return False
+        i = frozen.index(True)
+        leaves = jax.tree_util.tree_leaves_with_path(abstract_state(self.pattern).params)
+        parameter = path_name(leaves[int(sums[i]["nonfinite"])][0])
+        at = step - len(sums) + i + 1
+        self._end(member, at, DIVERGED, f"the gradient of {parameter} is not finite; it is frozen")
+        return True
+
+    def _validate(self, step: int, state: PyTree, rows: dict[int, Row]) -> list[Member]:
+        """Adds the validation metrics to the rows if they are due; returns who improved."""
+        split, improved = self.experiment.dataset.validation, []
+        last = step == self.experiment.steps
+        if not split or not rows or not (last or step % self.eval_every == 0):
+            return []
+        evaluated = self._evaluated(state, self.validation, split)
+        least = self.experiment.config.train.min_change
+        for member, metrics in zip(self._seated(), evaluated, strict=True):
+            if member.number in rows:
+                rows[member.number] |= {f"validation_{name}": v for name, v in metrics.items()}
+                if member.improves(step, metrics["accuracy"], min_change=least):
+                    improved.append(member)
+        return improved
+
+    def _end_some(self, step: int, rows: dict[int, Row]) -> None:
+        """Ends the members that are done, out of patience or among the weaker half at a rung."""
+        config, going = self.experiment.config, self._going()
+        if step == self.experiment.steps:
+            for member in going:
+                member.ended, member.last_step = FINISHED, step
+            return
+        wait = config.train.patience * self.eval_every
+        for member in going:
+            if wait and member.best and step - member.best[0] >= wait:
+                self._end(member, step, PATIENCE, f"no improvement since step {member.best[0]}")
+        at = rungs(config.population.halving, self.experiment.steps, self.eval_every)
+        if step in at:
+            places = math.ceil(len(self.members) / 2 ** sum(rung <= step for rung in at))
+            scores = {m.number: rows[m.number]["validation_accuracy"] for m in self._going()}
+            for number in weakest(scores, places):
+                self._end(self.members[number], step, HALVING, f"not among the best {places}")
+
+    def _end(self, member: Member, step: int, why: str, text: str) -> None:
+        member.ended, member.last_step = why, step
+        what = describe(member.config, self.fields)
+        self.display.say(f"member {member.number} ({what}) ends at step {step}: {text}")
+
+    def _without_ended(self, state: PyTree, host: dict[int, PyTree]) -> PyTree:
+        going, seats = self._going(), self._seated()
+        few = len(going) if self.program.takes_any_number else 2 * len(going)
+        if few > len(seats) or len(going) == len(seats):
+            return state
+        for member in self.members:
+            member.seated = not member.ended
+        return self._seat([host[member.number] for member in going])
+
+    def _write(self, step: int, rows: dict[int, Row], speed: float, writers: Writers) -> None:
+        """Writes the means over the members that go on, and each one's own numbers."""
+        if not rows:
+            return
+        each = list(rows.values())
+        accuracy = "validation_accuracy" if "validation_accuracy" in each[0] else "train_accuracy"
+        row = {
+            **self._position(step),
+            **{name: float(np.mean([row[name] for row in each])) for name in each[0]},
+            "best_accuracy": max(row[accuracy] for row in each),
+            "images_per_second": speed,
+        }
+        self.display.row(row, self.experiment.steps)
+        writers.write(row | {"members": [rows.get(m.number) for m in self.members]})
+
+    # After the last step.
+
+    def result(self, state: PyTree) -> dict[str, Any]:
+        """Returns what the population leaves, after writing its members' own directories."""
+        if all(member.ended == DIVERGED for member in self.members):
+            raise RunError(
+                "every member diverged; their last states are in the checkpoint. Try a lower "
+                "optim.learning_rate, optim.clip_norm or train.skip_nonfinite"
+            )
+        tests = self._tested()
+        with self.clock.stage("checkpoint"):
+            self.checkpoints.wait()
+            pairs = zip(self.members, tests, strict=True)
+            results = [self._member_result(member, test) for member, test in pairs]
+            for member, result in zip(self.members, results, strict=True):
+                states = member.checkpoints()
+                write_member(self.workdir, member.number, member.experiment, states, result)
+        taken = sum(max(0, member.last_step - self.start_step) for member in self.members)
+        return {
+            **self._outcome(self.experiment.config, self.last_step, 0, None),
+            "strategy": self.strategy,
+            **self._costs(taken),
+            **summary(results, combinations(self.experiment.config.population)),
+        }
+
+    def _tested(self) -> list[dict[str, float]]:
+        """Returns the metrics on the test split of each member, in groups that fill the program."""
+        states = [member.to_test() for member in self.members]
+        size, found = len(self._seated()), []
+        for i in range(0, len(states), size):
+            group = states[i : i + size]
+            group += group[-1:] * (size - len(group))
+            placed = self.program.place(group)
+            found += self._evaluated(placed, self.test, self.experiment.dataset.test)
+        return found[: len(states)]
+
+    def _member_result(self, member: Member, test: dict[str, float]) -> dict[str, Any]:
+        flat, skipped = flatten(member.config), int(member.state.skipped)
+        return {
+            "member": member.number,
+            "values": {path: flat[path] for path in self.fields},
+            "ended": member.ended,
+            "stopped_early": member.ended == PATIENCE,
+            **self._outcome(member.config, member.last_step, skipped, member.best),
+            "test_accuracy": test["accuracy"],
+            "test_loss": test["loss"],
+            **self._costs(max(0, member.last_step - self.start_step)),
+        }
+
+
+def _without_flags(sums: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in sums.items() if name not in ("frozen", "nonfinite")}
+
+
+def _host(tree: PyTree) -> PyTree:
+    """Returns copies on the host: the next step may overwrite the arrays of this one."""
+    return jax.tree.map(np.array, jax.device_get(tree))
+
+
+def _stack(trees: Sequence[PyTree]) -> PyTree:
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
+
+
+def _split(tree: PyTree) -> list[PyTree]:
+    leaves, structure = jax.tree.flatten(tree)
+    return [jax.tree.unflatten(structure, each) for each in zip(*leaves, strict=True)]

@@ -1,0 +1,81 @@
+"""How the members of a population stand: who has ended and why, and who is to end."""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jaxtyping import PyTree
+
+from cnn_jax.config import Config
+from cnn_jax.training.setup import Experiment
+
+FINISHED, PATIENCE, HALVING, DIVERGED = "finished", "patience", "halving", "diverged"
+
+
+@dataclasses.dataclass
+class Member:
+    """One run of a population, as the host knows it; states are trees of NumPy arrays."""
+
+    number: int
+    experiment: Experiment
+    ended: str = ""  # why it takes no more steps
+    last_step: int = 0
+    seated: bool = True  # whether the program computes it
+    best: tuple[int, float] | None = None  # step and validation accuracy
+    best_state: PyTree = None
+    state: PyTree = None  # the last it had, once it has ended
+
+    @property
+    def config(self) -> Config:
+        """The config of the run alone."""
+        return self.experiment.config
+
+    def progress(self) -> dict[str, Any]:
+        """Returns what a checkpoint holds of it beside its states."""
+        return {name: getattr(self, name) for name in ("ended", "last_step", "seated", "best")}
+
+    def recall(self, progress: Mapping[str, Any], last: PyTree, best: PyTree) -> None:
+        """Takes up what a checkpoint held."""
+        for name, value in progress.items():
+            setattr(self, name, value)
+        self.best = self.best and tuple(self.best)
+        self.state = last if self.ended else None
+        self.best_state = best if self.best else None
+
+    def improves(self, step: int, accuracy: float, *, min_change: float) -> bool:
+        """Notes an accuracy and tells whether it is the best so far, by `min_change` at least."""
+        if self.best is not None and not accuracy > self.best[1] + min_change:
+            return False
+        self.best = (step, accuracy)
+        return True
+
+    def checkpoints(self) -> dict[int, tuple[PyTree, dict[str, float] | None]]:
+        """Returns the states to keep, by step: the last, and the best with its accuracy."""
+        states = {self.last_step: (self.state, None)}
+        if self.best:
+            states[self.best[0]] = (self.best_state, {"accuracy": self.best[1]})
+        return states
+
+    def to_test(self) -> PyTree:
+        """Returns the state to be tested: the best, where a run ended for want of improvement."""
+        return self.best_state if self.ended == PATIENCE else self.state
+
+
+def rungs(shares: Sequence[float], steps: int, every: int) -> list[int]:
+    """Returns after which evaluations, one every so many steps, a population is halved.
+
+    >>> rungs((0.25, 0.5), 100, 10)
+    [30, 50]
+    """
+    return [math.ceil(share * steps / every) * every for share in shares]
+
+
+def weakest(accuracies: Mapping[int, float], places: int) -> list[int]:
+    """Returns who gets none of the places: of equals, those of a higher number.
+
+    >>> weakest({0: 0.5, 1: 0.9, 2: 0.5, 3: 0.7}, places=3)
+    [2]
+    """
+    ranked = sorted(accuracies, key=lambda number: (-accuracies[number], number))
+    return ranked[places:]

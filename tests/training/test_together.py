@@ -1,0 +1,126 @@
+"""However members are computed together, each takes the steps of its run alone."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from cnn_jax.config import Augment, Optim, Population, flatten, with_fields
+from cnn_jax.data.resident import Feeder, MembersFeeder
+from cnn_jax.training.members import differing, member_configs
+from cnn_jax.training.parallel import replicated
+from cnn_jax.training.setup import (
+    build_experiment,
+    initial_state,
+    resident_train_step,
+    state_from,
+    with_config,
+)
+from cnn_jax.training.state import Purpose, key_for
+from cnn_jax.training.together import make_program, member_step, own_inputs
+from tests.training.tiny import tiny_config
+
+pytestmark = pytest.mark.usefixtures("optax_promotes")
+STEPS = 3
+CASES = {
+    "sgd": (
+        Optim(momentum=0.9, nesterov=True, clip_norm=1.0, schedule="one_cycle"),
+        "optim.learning_rate=0.05,0.2; optim.momentum=0.9,0.5; optim.clip_norm=0.5,2;"
+        "optim.weight_decay=0,0.1; model.dropout=0.2,0; data.augment.brightness=0,0.3",
+    ),
+    "adamw": (
+        Optim(name="adamw", learning_rate=0.01, warmup=0.3, schedule="cosine"),
+        "optim.weight_decay=0.1,0; optim.beta1=0.9,0.8; optim.beta2=0.999,0.9;"
+        "train.label_smoothing=0,0.2; data.augment.mixup=0.2,1",
+    ),
+    "rmsprop": (
+        Optim(name="rmsprop", schedule="step", milestones=(0.2,)),
+        "optim.learning_rate=0.001,0.01; optim.decay_rate=0.9,0.7; optim.epsilon=1e-7,1e-3",
+    ),
+}
+
+
+def configs_of(optim, values):
+    config = tiny_config()
+    config.optim = optim
+    config.data.augment = Augment(crop_padding=1, flip=True, rotation=5.0)
+    config.population = Population(values=values, combine="zip")
+    members = member_configs(config)
+    return [dataclasses.replace(member, seed=i) for i, member in enumerate(members)]
+
+
+@pytest.fixture(scope="module")
+def experiment():
+    return build_experiment(tiny_config())
+
+
+def alone(experiment, config):
+    """Returns the state and the last sums after a few steps of the run alone."""
+    own = with_config(experiment, config)
+    sharding = replicated(own.mesh)
+    feeder = Feeder(own.dataset.train, seed=config.seed, batch_size=304, sharding=sharding)
+    step, state = jax.jit(resident_train_step(own)), initial_state(own)
+    for number in range(STEPS):
+        state, sums = step(state, feeder(number), key_for(config.seed, Purpose.STEP))
+    return state, sums
+
+
+def together(experiment, configs, strategy, devices=1):
+    """Returns for each member the state and the last sums after as many steps."""
+    fields = differing(configs)
+    on = {path: max(flatten(config)[path] for config in configs) for path in fields}
+    pattern = with_config(experiment, with_fields(configs[0], on))
+    program = make_program(strategy, len(configs), devices)
+    seeds = [config.seed for config in configs]
+    feeder = MembersFeeder(
+        pattern.dataset.train, seeds=seeds, batch_size=304, sharding=replicated(program.mesh)
+    )
+    draw = jax.jit(lambda key: state_from(pattern, key))
+    states = program.place([draw(key_for(seed, Purpose.INIT)) for seed in seeds])
+    own = program.with_rows(
+        program.place(own_inputs(configs, fields)), "order", feeder(0).order
+    )
+    shared = feeder(0)._replace(order=())
+    step = program.compile(member_step(pattern), (states, own, shared), donate=True)
+    for _ in range(STEPS):
+        states, sums = step(states, own, shared)
+    return list(zip(program.split(states), program.split(sums), strict=True))
+
+
+def assert_alike(ours, expected):
+    for one, other in zip(ours, expected, strict=True):
+        (state, sums), (lone_state, lone_sums) = one, other
+        leaves, lone_leaves = jax.tree.leaves(state), jax.tree.leaves(lone_state)
+        for leaf, lone in zip(leaves, lone_leaves, strict=True):
+            np.testing.assert_allclose(leaf, lone, rtol=1e-4, atol=1e-5)
+        for name, value in lone_sums.items():
+            np.testing.assert_allclose(sums[name], value, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_members_in_one_program_are_as_alone(experiment, case):
+    configs = configs_of(*CASES[case])
+    expected = [alone(experiment, config) for config in configs]
+    assert_alike(together(experiment, configs, "vmap"), expected)
+    first, second = (jax.tree.leaves(state.params)[0] for state, _ in expected)
+    assert not np.allclose(first, second)
+
+
+@pytest.mark.parametrize(("strategy", "devices"), [("each", 1), ("map", 1), ("vmap", 4)])
+def test_every_strategy_gives_the_same(experiment, strategy, devices):
+    config = tiny_config()
+    config.population = Population(seeds=2, values="optim.learning_rate=0.05,0.2")
+    configs = member_configs(config)
+    expected = together(experiment, configs, "vmap")
+    assert_alike(together(experiment, configs, strategy, devices), expected)
+
+
+def test_a_member_that_diverges_is_frozen_and_the_others_go_on(experiment):
+    config = tiny_config()
+    config.optim = Optim()
+    config.population = Population(values="optim.learning_rate=0.05,1e38")
+    good, bad = together(experiment, member_configs(config), "vmap")
+    assert not good[1]["frozen"] and bad[1]["frozen"]
+    assert bad[0].skipped == 1 and good[0].step == STEPS
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(good[0].params))
