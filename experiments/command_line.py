@@ -57,7 +57,7 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
             _say(error)
             return FAILED
 
-    app.run(guarded, flags_parser=_parse)
+    app.run(guarded, flags_parser=parse)
 
 
 def _quieten() -> None:
@@ -80,7 +80,11 @@ def refuse_arguments(argv: Sequence[str]) -> None:
         raise InputError(f"'{argv[1]}' is no flag of this command; values follow an '='")
 
 
-def _parse(argv: list[str]) -> list[str]:
+def parse(argv: list[str]) -> list[str]:
+    """Sets the flags to what a command line says and returns its other words; exits if wrong."""
+    for name in list(flags.FLAGS):
+        if name.startswith("config."):  # of a command line parsed before
+            delattr(flags.FLAGS, name)
     try:
         # The flag reads sys.argv to learn which fields are set, so both must say the same.
         sys.argv[:] = argv = _config_first(argv)

@@ -4,12 +4,18 @@
 
 Run again with the same --workdir it resumes; a finished run says so. Without --workdir every start
 gets a new directory under runs/.
+
+With --check nothing is trained and no data or device touched: the config is validated and printed
+as a JSON line; so is, for each --also="--config.FIELD=VALUE ...", the config with those flags too.
 """
 
 import time
 
 _START = time.perf_counter()  # before the slow imports: the result says what they cost
 
+import dataclasses  # noqa: E402
+import json  # noqa: E402
+import shlex  # noqa: E402
 import sys  # noqa: E402
 from collections.abc import Sequence  # noqa: E402
 from pathlib import Path  # noqa: E402
@@ -17,6 +23,8 @@ from pathlib import Path  # noqa: E402
 from absl import flags  # noqa: E402
 
 from cnn_jax.config import is_population  # noqa: E402
+from cnn_jax.config_checks import validate  # noqa: E402
+from cnn_jax.models.registry import build_model  # noqa: E402
 from cnn_jax.training.clock import Clock  # noqa: E402
 from cnn_jax.training.interruption import Stopped  # noqa: E402
 from cnn_jax.training.loop import train_and_evaluate  # noqa: E402
@@ -25,11 +33,15 @@ from experiments import command_line  # noqa: E402
 
 _CONFIG = command_line.define_config()
 _WORKDIR = flags.DEFINE_string("workdir", None, "run directory; default: a new one under runs/")
+_CHECK = flags.DEFINE_boolean("check", False, "only validate and print the complete config")
+_ALSO = flags.DEFINE_multi_string("also", [], "with --check: more flags, to check as well")
 
 
 def main(argv: Sequence[str]) -> int | None:
     """Runs the command."""
     command_line.refuse_arguments(argv)
+    if _CHECK.value:
+        return check(_ALSO.value)
     config = command_line.read_config(_CONFIG)
     stamp = time.strftime("%Y%m%d-%H%M%S")
     workdir = Path(_WORKDIR.value or f"runs/{config.name}/{stamp}")
@@ -40,6 +52,22 @@ def main(argv: Sequence[str]) -> int | None:
         print(stopped, file=sys.stderr)
         return command_line.STOPPED
     return None
+
+
+def check(more: Sequence[str]) -> None:
+    """Prints the config of the command line, then for each of `more` that with these flags too.
+
+    Raises:
+      InputError: one of them is wrong as far as can be told without data; the lines before it
+        are the right ones.
+    """
+    given = list(sys.argv)
+    for extra in ("", *more):
+        command_line.parse([*given, *shlex.split(extra)])
+        config = command_line.read_config(_CONFIG)
+        validate(config)
+        build_model(num_classes=2, **dataclasses.asdict(config.model))
+        print(json.dumps(dataclasses.asdict(config)), flush=True)
 
 
 if __name__ == "__main__":

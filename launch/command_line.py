@@ -1,0 +1,64 @@
+"""What the launch commands share: arguments passed on, and one clear line for wrong input."""
+
+import sys
+from collections.abc import Callable, Sequence
+
+from absl import app, flags
+
+WRONG_INPUT, STOPPED = 2, 75
+
+
+class LaunchError(ValueError):
+    """What was asked for can't be started or go on; the message says in one line why."""
+
+
+def run(main: Callable[[Sequence[str]], int | None]) -> None:
+    """Runs a command; `main` gets what is for the training command, after its own name."""
+
+    def guarded(argv: Sequence[str]) -> int | None:
+        try:
+            return main(argv)
+        except LaunchError as error:
+            return _refuse(error)
+
+    app.run(guarded, flags_parser=_parse)
+
+
+def _parse(argv: list[str]) -> list[str]:
+    own, passed_on = split(argv[1:])
+    try:
+        left = flags.FLAGS([argv[0], *own])
+        if len(left) > 1:
+            raise LaunchError(f"'{left[1]}' is no flag of this command; values follow an '='")
+    except (flags.Error, LaunchError) as error:
+        sys.exit(_refuse(error))
+    return [argv[0], *passed_on]
+
+
+def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Returns a launch command's own arguments, and those for the command it launches.
+
+    Those are `--config` and its fields, and everything after a `--`.
+
+    >>> split(["--seeds=3", "--config=lenet_digits", "-config.seed", "1"])
+    (['--seeds=3'], ['--config=lenet_digits', '--config.seed=1'])
+    >>> split(["--gpus=1", "--", "experiments.train", "--config=vgg_cifar"])
+    (['--gpus=1'], ['experiments.train', '--config=vgg_cifar'])
+    """
+    own, passed_on = [], []
+    tokens = iter(arguments)
+    for token in tokens:
+        name = token.lstrip("-").partition("=")[0]
+        if token == "--":
+            passed_on += tokens
+        elif token.startswith("-") and (name == "config" or name.startswith("config.")):
+            value = token.partition("=")[2] if "=" in token else next(tokens, "")
+            passed_on.append(f"--{name}={value}")
+        else:
+            own.append(token)
+    return own, passed_on
+
+
+def _refuse(error: Exception) -> int:
+    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    return WRONG_INPUT

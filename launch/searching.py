@@ -1,0 +1,34 @@
+"""Optuna's samplers and pruners, by the names that the command line has for them."""
+
+import optuna
+from optuna import pruners, samplers
+
+# The seed is another for every trial, and the same when a sweep is repeated.
+SAMPLERS = {
+    # All points of a grid are in the queue from the start; nothing is left to choose.
+    "grid": lambda seed: samplers.RandomSampler(seed=seed),
+    "random": lambda seed: samplers.RandomSampler(seed=seed),
+    # Halton's sequence is a function of its seed and the trial, so here the seed is fixed.
+    "qmc": lambda seed: samplers.QMCSampler(
+        qmc_type="halton", scramble=True, seed=0, warn_independent_sampling=False
+    ),
+    "tpe": lambda seed: samplers.TPESampler(seed=seed),
+    "cmaes": lambda seed: samplers.CmaEsSampler(seed=seed, warn_independent_sampling=False),
+}
+# Counted in evaluations of a trial's first seed, from 0.
+PRUNERS = {
+    "none": pruners.NopPruner,
+    "median": pruners.MedianPruner,
+    "asha": lambda: pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=3),
+    "hyperband": pruners.HyperbandPruner,
+}
+
+
+def sampler(name: str, seed: int) -> samplers.BaseSampler:
+    """Returns a sampler for one trial."""
+    return SAMPLERS[name](seed)
+
+
+def pruner(name: str) -> optuna.pruners.BasePruner:
+    """Returns a pruner."""
+    return PRUNERS[name]()

@@ -1,0 +1,123 @@
+"""Where Optuna keeps a sweep: a journal file, or a database that several machines reach."""
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, TrialState
+
+from launch.command_line import LaunchError
+
+JOURNAL = "journal.log"
+_STAMP = "sweep"  # the study's attribute that says what is swept
+
+
+def open_storage(address: str, workdir: Path, *, grace: int) -> optuna.storages.BaseStorage:
+    """Returns the storage at an address: a database URL, or a file; the journal in `workdir`.
+
+    In a database a trial whose worker gives no sign of life for `grace` seconds is given back.
+
+    Raises:
+      LaunchError: it can't be reached.
+    """
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+    # Its signs of life are given by launch.pool.
+    warnings.filterwarnings("ignore", "Heartbeat of storage is supposed")
+    try:
+        if "://" in address:
+            return optuna.storages.RDBStorage(
+                address,
+                engine_kwargs={"pool_pre_ping": True, "connect_args": _connect(address)},
+                heartbeat_interval=max(1, grace // 4),
+                grace_period=grace,
+                heartbeat_stale_trial_callback=ask_again,
+            )
+        path = Path(address) if address else workdir / JOURNAL
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return optuna.storages.JournalStorage(JournalFileBackend(str(path)))
+    except Exception as error:  # each database and driver has errors of its own
+        reason = str(error).strip() or type(error).__name__
+        where = _without_password(address) if address else str(workdir / JOURNAL)
+        raise LaunchError(f"the storage {where} can't be used: {reason.splitlines()[0]}") from error
+
+
+def open_study(
+    storage: optuna.storages.BaseStorage,
+    name: str,
+    *,
+    directions: list[str],
+    pruner: optuna.pruners.BasePruner,
+    stamp: Mapping[str, Any],
+) -> optuna.Study:
+    """Returns the study of that name, made if there is none.
+
+    Raises:
+      LaunchError: there is one, of another sweep.
+    """
+    try:
+        study = optuna.create_study(
+            study_name=name, storage=storage, directions=directions, pruner=pruner
+        )
+        study.set_user_attr(_STAMP, dict(stamp))
+    except optuna.exceptions.DuplicatedStudyError:
+        study = optuna.load_study(study_name=name, storage=storage, pruner=pruner)
+        there = study.user_attrs.get(_STAMP)
+        if there is None:  # whoever made it was stopped before it could say what it is
+            study.set_user_attr(_STAMP, dict(stamp))
+        elif there != stamp:
+            what = _difference(there, dict(stamp))
+            raise LaunchError(
+                f"the storage holds another sweep called {name}: {what}; "
+                "give another --workdir or --study"
+            ) from None
+    return study
+
+
+def ask_again(study: optuna.Study, trial: FrozenTrial) -> None:
+    """Puts a failed trial into the queue once more, as a trial that goes on in its directory."""
+    study.add_trial(
+        optuna.trial.create_trial(
+            state=TrialState.WAITING,
+            params=trial.params,
+            distributions=trial.distributions,
+            user_attrs={**_kept(trial), "again": trial.number, "home": home(trial)},
+            system_attrs=dict(trial.system_attrs),
+            intermediate_values=trial.intermediate_values,
+        )
+    )
+
+
+def home(trial: FrozenTrial | optuna.Trial) -> int:
+    """Returns the number of the trial in whose directory this one runs: its own, mostly."""
+    return trial.user_attrs.get("home", trial.number)
+
+
+def asked_for(trials: list[FrozenTrial]) -> int:
+    """Returns how many trials there are, those that were put into the queue once more as one."""
+    return len(trials) - sum("again" in trial.user_attrs for trial in trials)
+
+
+def _kept(trial: FrozenTrial) -> dict[str, Any]:
+    return {name: value for name, value in trial.user_attrs.items() if name != "error"}
+
+
+def _difference(there: Any, here: Any, path: str = "") -> str:
+    """Returns in words the first difference of two nested dicts."""
+    if not (isinstance(there, dict) and isinstance(here, dict)):
+        return f"{path} is {there!r} there, not {here!r}"
+    names = [name for name in {**there, **here} if there.get(name) != here.get(name)]
+    name = names[0]
+    return _difference(there.get(name), here.get(name), f"{path}.{name}" if path else name)
+
+
+def _connect(address: str) -> dict[str, Any]:
+    return {"connect_timeout": 10} if address.startswith("postgresql") else {}
+
+
+def _without_password(address: str) -> str:
+    scheme, _, rest = address.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}"

@@ -1,0 +1,238 @@
+"""Trials are handed out and taken back: asked for, given back, pruned, failed, finished.
+
+A running trial is somebody's who may die. With a journal file every running trial's lock file is
+held by its worker and by the training process; one whose lock is free is nobody's, and waits in the
+queue again. In a database Optuna's heartbeats tell: a silent trial is failed and asked for again.
+"""
+
+import contextlib
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TextIO
+
+import optuna
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.trial import FrozenTrial, TrialState
+
+from launch import locks, searching
+from launch.command_line import LaunchError
+from launch.objectives import Objective
+from launch.space import Space, grid
+from launch.storage import ask_again, asked_for, home
+
+_MOST_DEATHS = 3  # of one trial: it may be what kills them, by the memory it takes
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a sweep is.
+
+    `arguments` go to every training command, `config` is what they make; `trials` is how many
+    points there will be; after `failures` trials in a row that fail at once, the sweep stops.
+    """
+
+    arguments: tuple[str, ...]
+    config: Mapping[str, Any]
+    space: Space
+    objectives: tuple[Objective, ...]
+    seeds: int
+    trials: int
+    sampler: str
+    workdir: Path
+    failures: int = 3
+
+
+@dataclass
+class Point:
+    """A trial that is ours: the fields it sets, its lock, and how far it has come."""
+
+    trial: optuna.Trial
+    fields: Mapping[str, Any]
+    lock: TextIO
+    home: int
+    reported: int
+    latest: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def number(self) -> int:
+        """The trial's number."""
+        return self.trial.number
+
+
+class Trials:
+    """The trials of a sweep, as this process hands them out to its workers.
+
+    Attributes:
+      running: ours, by number.
+      stopping: whether the workers should save and end.
+    """
+
+    def __init__(
+        self, settings: Settings, study: optuna.Study, storage: optuna.storages.BaseStorage
+    ):
+        self.settings, self.study, self._storage = settings, study, storage
+        self.running: dict[int, Point] = {}
+        self.stopping = False
+        self._in_a_row: list[tuple[int, str]] = []
+        self._in_database = isinstance(storage, optuna.storages.RDBStorage)
+        self._next_beat = 0.0
+        if settings.sampler == "grid":
+            self._queue_grid()
+
+    def _queue_grid(self) -> None:
+        """Puts the points of the grid into the queue that were never there, as far as asked for."""
+        with self._alone():
+            trials = self.study.get_trials(deepcopy=False)
+            there = {repr(trial.system_attrs.get("fixed_params")) for trial in trials}
+            points = [p for p in grid(self.settings.space) if repr(p) not in there]
+            for point in points[: self.settings.trials - asked_for(trials)]:
+                self.study.enqueue_trial(point)
+
+    def ask(self) -> Point | None:
+        """Returns the next trial to run, None if there is none now."""
+        with self._alone():
+            self._take_back_orphans()
+            trials = self.study.get_trials(deepcopy=False)
+            waiting = any(trial.state == TrialState.WAITING for trial in trials)
+            if not waiting and asked_for(trials) >= self.settings.trials:
+                return None
+            self.study.sampler = searching.sampler(self.settings.sampler, len(trials))
+            trial = self.study.ask()
+            lock = locks.take(self._lock_file(trial.number))
+            self._beat(trial)
+            fields = self.settings.space(trial)
+        reported = len(trial.storage.get_trial(trial._trial_id).intermediate_values)
+        point = Point(trial, fields, lock, home(trial), reported)
+        self.running[point.number] = point
+        return point
+
+    def finished(self) -> bool:
+        """Whether nothing is left to do, by anybody."""
+        open_states = (TrialState.WAITING, TrialState.RUNNING)
+        return not self.study.get_trials(deepcopy=False, states=open_states)
+
+    def beat(self) -> None:
+        """Gives a sign of life for every trial of ours, once an interval of the storage's."""
+        if self._in_database and time.monotonic() >= self._next_beat:
+            self._next_beat = time.monotonic() + self._storage.get_heartbeat_interval()
+            for point in self.running.values():
+                self._beat(point.trial)
+
+    def _beat(self, trial: optuna.Trial) -> None:
+        if self._in_database:
+            self._storage.record_heartbeat(trial._trial_id)
+
+    def twin(self, point: Point) -> FrozenTrial | None:
+        """Returns the earlier trial of the same point, if one is running or has finished."""
+        alike = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
+        for trial in self.study.get_trials(deepcopy=False, states=alike):
+            if trial.number < point.number and trial.params == point.trial.params:
+                return trial
+        return None
+
+    def should_prune(self, point: Point, values: Sequence[float]) -> bool:
+        """Reports what is new of a trial's curve; returns whether it isn't worth going on."""
+        new = range(point.reported, len(values))
+        for i in new:
+            point.trial.report(values[i], i)
+        point.reported = max(point.reported, len(values))
+        return bool(new) and point.trial.should_prune()
+
+    def complete(
+        self, point: Point, runs: Sequence[Mapping[str, Any]], config: Mapping[str, Any]
+    ) -> None:
+        """Finishes a trial; each of its values is the mean over its runs."""
+        values = [statistics.fmean(run[o.name] for run in runs) for o in self.settings.objectives]
+        self._tell(point, TrialState.COMPLETE, values, runs=list(runs), config=dict(config))
+        self._in_a_row = []
+
+    def same_as(self, point: Point, twin: FrozenTrial) -> None:
+        """Finishes a trial as its twin has finished."""
+        attributes = {k: v for k, v in twin.user_attrs.items() if k in ("runs", "config")}
+        values = twin.values if twin.state == TrialState.COMPLETE else None
+        self._tell(point, twin.state, values, same_as=twin.number, **attributes)
+
+    def prune(self, point: Point) -> None:
+        """Finishes a trial that isn't worth going on with."""
+        self._tell(point, TrialState.PRUNED)
+        self._in_a_row = []
+
+    def give_back(self, point: Point, *, death: str | None = None) -> None:
+        """Puts a trial back into the queue, to go on from its checkpoint.
+
+        A `death` is why its process ended; a trial that dies again and again has failed.
+        """
+        deaths = point.trial.user_attrs.get("deaths", 0) + (death is not None)
+        if deaths >= _MOST_DEATHS:
+            return self.fail(point, f"{death}, {deaths} times", at_once=False)
+        del self.running[point.number]
+        with self._alone(), contextlib.suppress(UpdateFinishedTrialError):
+            point.lock.close()
+            if death:
+                point.trial.set_user_attr("deaths", deaths)
+            self._storage.set_trial_state_values(point.trial._trial_id, TrialState.WAITING)
+
+    def fail(self, point: Point, reason: str, *, at_once: bool) -> None:
+        """Finishes a trial that failed.
+
+        Raises:
+          LaunchError: it and those before it failed at once, for the same reason: then it isn't
+            the points that are bad. They are put into the queue again.
+        """
+        self._tell(point, TrialState.FAIL, error=reason)
+        if not at_once or any(said != reason for _, said in self._in_a_row):
+            self._in_a_row = []
+        if at_once:
+            self._in_a_row.append((point.number, reason))
+        if len(self._in_a_row) >= self.settings.failures:
+            self.give_up()
+
+    def give_up(self) -> None:
+        """Puts the trials that failed one after the other, if any, into the queue again.
+
+        Raises:
+          LaunchError: there are such trials; says why they failed.
+        """
+        if not self._in_a_row:
+            return
+        numbers = [number for number, _ in self._in_a_row]
+        trials = self.study.get_trials(deepcopy=False)
+        for number in numbers:
+            ask_again(self.study, trials[number])
+        reason, self._in_a_row = self._in_a_row[0][1], []
+        raise LaunchError(
+            f"{len(numbers)} trial{'s' if len(numbers) > 1 else ''} in a row failed at once: "
+            f"{reason} (see {self.settings.workdir / 'logs'}). Finished trials are kept; when that "
+            "is mended the same command goes on"
+        )
+
+    def _tell(
+        self,
+        point: Point,
+        state: TrialState,
+        values: Sequence[float] | None = None,
+        **attributes: Any,
+    ) -> None:
+        self.running.pop(point.number, None)
+        with contextlib.suppress(UpdateFinishedTrialError):  # taken from us, for our silence
+            for name, value in attributes.items():
+                point.trial.set_user_attr(name, value)
+            self.study.tell(point.trial, values, state, skip_if_finished=True)
+
+    def _take_back_orphans(self) -> None:
+        if self._in_database:
+            optuna.storages.fail_stale_trials(self.study)
+            return
+        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            if lock := locks.take(self._lock_file(trial.number)):
+                with lock:
+                    self._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+
+    def _lock_file(self, number: int) -> Path:
+        return self.settings.workdir / "trials" / f"{number:04d}.lock"
+
+    def _alone(self) -> contextlib.AbstractContextManager[None]:
+        return locks.one_at_a_time(self.settings.workdir / ".asking.lock")

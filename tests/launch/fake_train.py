@@ -1,0 +1,109 @@
+"""Stands in for experiments.train in tests of scheduling: the same files, in milliseconds.
+
+`model.name` says how a run goes: well, fails, dies (killed at its start, then goes on), mortal
+(killed at every start), waits (until it is stopped, and ends well when it is started again) or
+straggles (waits if its learning rate is 0.9).
+"""
+
+import json
+import os
+import shlex
+import signal
+import sys
+from pathlib import Path
+
+FIELDS = {
+    "seed": 0,
+    "optim.learning_rate": 0.1,
+    "optim.momentum": 0.9,
+    "model.name": "well",
+    "train.steps": 3,
+    "data.name": "digits",
+    "data.dir": "",
+    "data.validation_fraction": 0.1,
+    "data.validation_split": "",
+    "parallel": "jit",
+}
+
+
+def wrong(text, code=2):
+    print(f"some lines\nerror: {text}", file=sys.stderr)
+    sys.exit(code)
+
+
+def read(arguments):
+    values, own = dict(FIELDS), {}
+    for argument in arguments:
+        name, _, value = argument.partition("=")
+        if not name.startswith("--config"):
+            own[name] = [*own.get(name, []), value]
+        elif name == "--config":
+            values["name"] = value
+        elif name.removeprefix("--config.") not in FIELDS:
+            wrong(f"unknown config field '{name.removeprefix('--config.')}'")
+        else:
+            default = FIELDS[name.removeprefix("--config.")]
+            values[name.removeprefix("--config.")] = type(default)(value)
+    if values["optim.learning_rate"] <= 0:
+        wrong(f"optim.learning_rate is {values['optim.learning_rate']}; it must be above 0")
+    return values, own
+
+
+def nested(values):
+    config = {}
+    for name, value in values.items():
+        group, _, last = name.rpartition(".")
+        (config.setdefault(group, {}) if group else config)[last] = value
+    return config
+
+
+def accuracy(values, step):
+    gap = abs(values["optim.learning_rate"] - 0.3)
+    return 1 - gap - 0.1 / step - 0.01 * values["seed"]
+
+
+def waits(values):
+    late = values["optim.learning_rate"] == 0.9
+    return values["model.name"] == "waits" or (values["model.name"] == "straggles" and late)
+
+
+def train(values, workdir):
+    workdir.mkdir(parents=True, exist_ok=True)
+    (workdir / "config.json").write_text(json.dumps(nested(values)))
+    with open(workdir / "starts", "a") as file:
+        file.write(" ".join(map(str, sorted(os.sched_getaffinity(0)))) + "\n")
+    again = (workdir / "metrics.jsonl").exists()
+    first = len((workdir / "metrics.jsonl").read_text().splitlines()) if again else 0
+    name = values["model.name"]
+    if name == "fails" and not Path("mended").exists():
+        wrong(f"there is no data in {workdir}", code=1)
+    with open(workdir / "metrics.jsonl", "a") as file:
+        for step in range(first + 1, values["train.steps"] + 1):
+            row = {"step": step, "epoch": step, "validation_accuracy": accuracy(values, step)}
+            print(json.dumps(row), file=file, flush=True)
+            if name == "mortal" or (name == "dies" and not again):
+                os.kill(os.getpid(), signal.SIGKILL)
+            if waits(values) and not again:
+                signal.sigwait([signal.SIGTERM])
+                sys.exit(75)
+    result = {
+        "seed": values["seed"],
+        "resumed_from_step": first,
+        "test_accuracy": accuracy(values, 3) - 0.05,
+        "parameters": 100 + int(100 * values["optim.momentum"]),
+        "train_seconds": 1.0,
+        "seconds": {"train": 1.0},
+    }
+    (workdir / "result.json").write_text(json.dumps(result))
+
+
+if __name__ == "__main__":
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+    given, own = read(sys.argv[1:])
+    if "--check" in own:
+        for extra in ("", *own.get("--also", [])):
+            print(json.dumps(nested(read([*sys.argv[1:], *shlex.split(extra)])[0])))
+    else:
+        if not waits(given):
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+        train(given, Path(own["--workdir"][0]))
