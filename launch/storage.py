@@ -1,5 +1,7 @@
 """Where Optuna keeps a sweep: a journal file, or a database that several machines reach."""
 
+import contextlib
+import time
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,10 +10,12 @@ from typing import Any
 import optuna
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import IntegrityError, ProgrammingError
 
 from launch.command_line import LaunchError
 
 JOURNAL = "journal.log"
+_MAKING_TABLES = 5  # seconds that may take
 _STAMP = "sweep"  # the study's attribute that says what is swept
 
 
@@ -29,13 +33,7 @@ def open_storage(address: str, workdir: Path, *, grace: int) -> optuna.storages.
     warnings.filterwarnings("ignore", "Heartbeat of storage is supposed")
     try:
         if "://" in address:
-            return optuna.storages.RDBStorage(
-                address,
-                engine_kwargs={"pool_pre_ping": True, "connect_args": _connect(address)},
-                heartbeat_interval=max(1, grace // 4),
-                grace_period=grace,
-                heartbeat_stale_trial_callback=ask_again,
-            )
+            return _open_database(address, grace)
         path = Path(address) if address else workdir / JOURNAL
         path.parent.mkdir(parents=True, exist_ok=True)
         return optuna.storages.JournalStorage(JournalFileBackend(str(path)))
@@ -43,6 +41,23 @@ def open_storage(address: str, workdir: Path, *, grace: int) -> optuna.storages.
         reason = str(error).strip() or type(error).__name__
         where = _without_password(address) if address else str(workdir / JOURNAL)
         raise LaunchError(f"the storage {where} can't be used: {reason.splitlines()[0]}") from error
+
+
+def _open_database(address: str, grace: int) -> optuna.storages.RDBStorage:
+    def connect() -> optuna.storages.RDBStorage:
+        return optuna.storages.RDBStorage(
+            address,
+            engine_kwargs={"pool_pre_ping": True, "connect_args": _connect(address)},
+            heartbeat_interval=max(1, grace // 4),
+            grace_period=grace,
+            heartbeat_stale_trial_callback=ask_again,
+        )
+
+    for _ in range(_MAKING_TABLES):
+        with contextlib.suppress(IntegrityError, ProgrammingError):
+            return connect()
+        time.sleep(1)  # another machine makes the tables at this moment
+    return connect()
 
 
 def open_study(
