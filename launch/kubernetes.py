@@ -1,4 +1,4 @@
-"""Renders training runs or a sweep as a Kubernetes JobSet, and hands it to kubectl.
+"""Renders training runs or a sweep as Kubernetes JobSets, and hands them to kubectl.
 
     python -m launch.kubernetes --name=vgg --image=REGISTRY/cnn_jax:cuda --claim=runs
         [--gpus=1 --gpu_type=nvidia-l4 | --tpus=4 --tpu_type=tpu-v5-lite-podslice --topology=2x2]
@@ -15,6 +15,7 @@ import json
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -66,34 +67,33 @@ def main(argv: Sequence[str]) -> None:
     """Runs the command."""
     name, pod = check_name(_NAME.value), pod_of_flags()
     commands = job.tasks(argv[1:], _MOUNT / name, _TASKS.value)
-    text = yaml.safe_dump(
-        render(name, commands, pod, namespace=_NAMESPACE.value), sort_keys=False, width=1000
-    )
+    sets = render(name, commands, pod, namespace=_NAMESPACE.value)
+    text = yaml.safe_dump_all(sets, sort_keys=False, width=1000)
     if _DRY_RUN.value:
         print(text, end="")
         return
+    apply(text)
     record = Path("launched") / name
     record.mkdir(parents=True, exist_ok=True)
     (record / "jobset.yaml").write_text(text, encoding="utf-8")
-    apply(record / "jobset.yaml")
-    write_manifest(record, sys.argv, jobset=name, namespace=_NAMESPACE.value)
-    print(json.dumps({"jobset": name, "record": str(record)}))
+    names = [each["metadata"]["name"] for each in sets]
+    write_manifest(record, sys.argv, jobsets=names, namespace=_NAMESPACE.value)
+    print(json.dumps({"jobsets": names, "record": str(record)}))
 
 
-def apply(path: Path) -> None:
+def apply(text: str) -> None:
     """Hands a manifest to kubectl.
 
     Raises:
       LaunchError: there is no kubectl, or it refuses.
     """
+    command = ["kubectl", "apply", "-f", "-"]
     try:
-        done = subprocess.run(
-            ["kubectl", "apply", "-f", str(path)], capture_output=True, text=True, check=False
-        )
+        done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
     except FileNotFoundError as error:
         raise LaunchError("kubectl is not found; install it, or see --dry_run") from error
     if done.returncode:
-        raise LaunchError(f"kubectl apply -f {path}: {done.stderr.strip() or done.stdout.strip()}")
+        raise LaunchError(f"kubectl apply: {done.stderr.strip() or done.stdout.strip()}")
     print(done.stdout, end="", file=sys.stderr)
 
 
@@ -140,31 +140,31 @@ def pod_of_flags() -> Pod:
 
 def render(
     name: str, commands: Sequence[Sequence[str]], pod: Pod, *, namespace: str | None = None
-) -> dict[str, Any]:
-    """Returns the JobSet that runs these commands, a job each; equal ones are replicas of one job.
+) -> list[dict[str, Any]]:
+    """Returns the JobSets that run these commands; equal ones are replicas in one of them.
 
-    The form is jobset.x-k8s.io/v1alpha2 with batch/v1 job templates.
+    Different commands get a set each, since a job that fails ends its set. The form is
+    jobset.x-k8s.io/v1alpha2 with batch/v1 job templates.
     """
-    kinds = list(dict.fromkeys(map(tuple, commands)))
-    jobs = [
+    kinds = Counter(map(tuple, commands))
+    return [
         {
-            "name": "run" if len(kinds) == 1 else f"run-{i}",
-            "replicas": list(map(tuple, commands)).count(kind),
-            "template": {"spec": _job(kind, pod)},
+            "apiVersion": "jobset.x-k8s.io/v1alpha2",
+            "kind": "JobSet",
+            "metadata": {
+                "name": name if len(kinds) == 1 else f"{name}-{i}",
+                **({"namespace": namespace} if namespace else {}),
+                "labels": {"app.kubernetes.io/name": "cnn-jax", "app.kubernetes.io/instance": name},
+            },
+            "spec": {
+                "replicatedJobs": [
+                    {"name": "run", "replicas": count, "template": {"spec": _job(command, pod)}}
+                ],
+                "failurePolicy": {"maxRestarts": 0},
+            },
         }
-        for i, kind in enumerate(kinds)
+        for i, (command, count) in enumerate(kinds.items())
     ]
-    metadata = {"name": name, "labels": {"app.kubernetes.io/name": "cnn-jax"}}
-    return {
-        "apiVersion": "jobset.x-k8s.io/v1alpha2",
-        "kind": "JobSet",
-        "metadata": metadata | ({"namespace": namespace} if namespace else {}),
-        "spec": {
-            "replicatedJobs": jobs,
-            "failurePolicy": {"maxRestarts": 0},
-            "successPolicy": {"operator": "All"},
-        },
-    }
 
 
 def _job(command: Sequence[str], pod: Pod) -> dict[str, Any]:

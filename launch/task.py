@@ -31,9 +31,9 @@ class Task:
           RuntimeError: it has failed.
         """
         while (code := self._run()) == STOPPED:
-            if "SLURM_JOB_ID" in os.environ:
+            if "SLURM_JOB_ID" in os.environ:  # elsewhere nobody would start it again
                 subprocess.run(["scontrol", "requeue", _job_id()], check=False)
-                sys.exit(STOPPED)  # and leaves no result: the job isn't over
+                sys.exit(STOPPED)  # without leaving a result: the job isn't over
         if code:
             raise RuntimeError(f"{' '.join(self.command)} ended with code {code}")
 

@@ -53,7 +53,7 @@ def main(argv: Sequence[str]) -> int | None:
     (record / "tpu.sh").write_text(script, encoding="utf-8")
     write_manifest(record, sys.argv, tpu=_NAME.value, zone=_ZONE.value, bucket=_BUCKET.value)
     code = subprocess.run(["bash", str(record / "tpu.sh")], check=False).returncode
-    print(json.dumps({"tpu": _NAME.value, "runs": f"{_BUCKET.value}/{_NAME.value}", "code": code}))
+    print(json.dumps({"tpu": _NAME.value, "runs": _kept(), "code": code}))
     return code
 
 
@@ -82,10 +82,14 @@ def render(words: Sequence[str]) -> str:
             f"--version={_VERSION.value}",
             *(["--spot"] if _SPOT.value else []),
         ],
-        kept=f"{_BUCKET.value.rstrip('/')}/{_NAME.value}",
+        kept=_kept(),
         command=command,
         delete=not _KEEP.value,
     )
+
+
+def _kept() -> str:
+    return f"{_BUCKET.value.rstrip('/')}/{_NAME.value}"
 
 
 def script(
@@ -153,7 +157,7 @@ def job_on_the_vm(command: Sequence[str], kept: str) -> str:
             "[ -e ~/.local/bin/uv ] || curl -LsSf https://astral.sh/uv/install.sh | sh",
             "~/.local/bin/uv venv --quiet --clear --python=3.12 venv",
             "~/.local/bin/uv pip install --quiet --python=venv './cnn_jax[tpu]'",
-            f'if [ "$(ls {_HOME})" = {_LOG.name} ] && gcloud storage ls {there} > /dev/null 2>&1; then',
+            f'if [ "$(ls {_HOME})" = {_LOG.name} ] && gcloud storage ls {there}; then',
             f"  gcloud storage rsync --recursive {there} {_HOME}",
             "fi",
             f"(while sleep 60; do {copy} || true; done) > /dev/null 2>&1 & copying=$!",

@@ -4,13 +4,23 @@ from pathlib import Path
 import pytest
 
 
-@pytest.fixture
-def fake_train(tmp_path, monkeypatch):
-    """Makes `python -m experiments.train` the fake one, in a directory of its own; returns that."""
-    place = tmp_path / "here"
+def _make_fake(place):
     (place / "experiments").mkdir(parents=True)
     (place / "experiments" / "__init__.py").touch()
     shutil.copy(Path(__file__).with_name("fake_train.py"), place / "experiments" / "train.py")
+    return place
+
+
+@pytest.fixture(scope="module")
+def fake_place(tmp_path_factory):
+    """A directory where `python -m experiments.train` is the fake one."""
+    return _make_fake(tmp_path_factory.mktemp("fake") / "here")
+
+
+@pytest.fixture
+def fake_train(tmp_path, monkeypatch):
+    """Makes `python -m experiments.train` the fake one, in a directory of its own; returns that."""
+    place = _make_fake(tmp_path / "here")
     monkeypatch.chdir(place)
     return place
 

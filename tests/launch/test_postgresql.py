@@ -15,7 +15,7 @@ from launch import pool
 from launch.command_line import LaunchError
 from launch.devices import Place
 from launch.storage import open_storage
-from tests.launch.test_pool import run, settings, starts, states
+from tests.launch.sweeps import run, settings, starts, states
 
 psycopg = pytest.importorskip("psycopg")
 _DEBIAN = sorted(Path("/usr/lib/postgresql").glob("*/bin"))

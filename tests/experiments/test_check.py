@@ -1,0 +1,48 @@
+"""--check validates command lines without training: what a sweep asks before it starts."""
+
+import json
+
+import pytest
+
+from tests.experiments.command import contents, run_all
+
+LENET = "--config=lenet_digits"
+WRONG = {
+    "a value out of range": (["--also=--config.optim.learning_rate=0"], "learning_rate is 0"),
+    "an unknown field": (["--also=--config.optm.name=sgd"], "did you mean 'optim.name'?"),
+    "an unknown network": (["--also=--config.model.name=vgg61"], "unknown network 'vgg61'"),
+    "an option the network has not": (["--also=--config.model.batch_norm=true"], "batch_norm"),
+    "no number": (["--also=--config.train.steps=many"], "many"),
+}
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory):
+    place = tmp_path_factory.mktemp("check")
+    good = [
+        LENET, "--check", "--workdir=run", "--config.train.steps=4",
+        "--also=--config.optim.learning_rate=1 --config.model.dropout=0.5",
+        "--also=--config.data.augment.flip=true '--config.optim.milestones=(0.5,0.75)'",
+    ]  # fmt: skip
+    lines = [good, *([LENET, "--check", *arguments] for arguments, _ in WRONG.values())]
+    said = run_all("train", lines, cwd=place)
+    assert contents(place) == {}
+    return said
+
+
+def test_each_complete_config_is_a_line_and_none_leaves_a_trace_in_the_next(answers):
+    assert answers[0].code == 0, answers[0].err
+    plain, second, third = map(json.loads, answers[0].out.splitlines())
+    assert (plain["train"]["steps"], plain["train"]["epochs"]) == (4, None)
+    assert (second["optim"]["learning_rate"], second["model"]["dropout"]) == (1.0, 0.5)
+    assert third["optim"]["milestones"] == [0.5, 0.75] and third["data"]["augment"]["flip"]
+    assert third["optim"]["learning_rate"] == plain["optim"]["learning_rate"]
+    assert third["model"]["dropout"] is None
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_is_wrong_is_one_line(answers, case):
+    answer = answers[1 + list(WRONG).index(case)]
+    assert answer.code == 2
+    (line,) = answer.err.splitlines()
+    assert WRONG[case][1] in line

@@ -1,0 +1,44 @@
+"""Sweeps of the fake training command: what they are, running them, and what they have done."""
+
+from launch import pool
+from launch.devices import Place
+from launch.objectives import parse_objectives
+from launch.space import grid, parse_parameter, space_of
+from launch.training import check
+from launch.trials import Settings
+
+RATES = "optim.learning_rate=0.1,0.2,0.4"
+
+
+def settings(place, *params, arguments=(), objective="validation_accuracy", **options):
+    arguments = ("--config=mine", *arguments)
+    space = space_of([parse_parameter(text) for text in params or (RATES,)])
+    sampler = options.setdefault("sampler", "grid")
+    options.setdefault("trials", len(grid(space)) if sampler == "grid" else 4)
+    return Settings(
+        arguments=arguments,
+        config=check(arguments),
+        space=space,
+        objectives=parse_objectives(objective.split(",")),
+        seeds=options.pop("seeds", 1),
+        workdir=place / "sweep",
+        **options,
+    )
+
+
+def run(given, workers=1, **options):
+    trials = pool.open_trials(given, **options)
+    pool.run(trials, [Place()] * workers, "the command")
+    return trials
+
+
+def starts(place):
+    """Returns how often each run directory's training command was started."""
+    return {
+        str(path.parent.relative_to(place / "sweep/trials")): len(path.read_text().splitlines())
+        for path in sorted(place.rglob("starts"))
+    }
+
+
+def states(trials):
+    return [trial.state.name for trial in trials.study.get_trials()]

@@ -1,0 +1,137 @@
+"""Wrong input to the launch commands: exit code 2, one line on stderr, nothing written."""
+
+import os
+from typing import NamedTuple
+
+import pytest
+
+from tests.experiments.command import contents
+from tests.launch.command import run_all
+
+
+class Case(NamedTuple):
+    arguments: list
+    says: list  # parts of the message
+
+
+CONFIG, DIR, GRID = "--config=mine", "--workdir=new", "--param=optim.learning_rate=0.1,0.2"
+RATE = "--param=optim.learning_rate=log:1e-3:1"
+SWEEP = {
+    "no directory": Case([CONFIG, GRID], ["--workdir=DIR is missing"]),
+    "nothing to sweep": Case([CONFIG, DIR], ["nothing to sweep", "--param=FIELD="]),
+    "no values": Case([CONFIG, DIR, "--param=optim.learning_rate="], ["has no values"]),
+    "no field": Case([CONFIG, DIR, "--param=0.1"], ["--param=0.1 is not of the form FIELD="]),
+    "an unknown field": Case(
+        [CONFIG, DIR, "--param=optim.learning_rte=0.1"], ["unknown config field", "learning_rte"]
+    ),
+    "an invalid value in a list": Case(
+        [CONFIG, DIR, "--param=optim.learning_rate=0.1,0"], ["learning_rate is 0", "above 0"]
+    ),
+    "an invalid end of a range": Case(
+        [CONFIG, DIR, "--param=optim.learning_rate=range:-1:1", "--trials=3"], ["rate is -1.0"]
+    ),
+    "a logarithm of zero": Case(
+        [CONFIG, DIR, "--param=optim.learning_rate=log:0:1", "--trials=3"], ["above 0, not at 0"]
+    ),
+    "an empty range": Case(
+        [CONFIG, DIR, "--param=train.steps=int:5:2"], ["is empty: 5 is not below 2"]
+    ),
+    "an endless grid": Case([CONFIG, DIR, RATE], ["grid", "no end", "--trials=N"]),
+    "an endless search": Case([CONFIG, DIR, GRID, "--sampler=tpe"], ["give --trials=N"]),
+    "a field twice": Case([CONFIG, DIR, GRID, GRID], ["there are two --param=optim.learning_rate"]),
+    "a field swept and set": Case(
+        [CONFIG, DIR, GRID, "--config.optim.learning_rate=1"], ["optim.learning_rate is swept and"]
+    ),
+    "the seed swept": Case([CONFIG, DIR, "--param=seed=1,2"], ["seed is swept", "--seeds=N"]),
+    "a condition on nothing": Case(
+        [CONFIG, DIR, "--param=optim.momentum=0.1 if model.name=well"],
+        ["optim.momentum is on condition of model.name", "before"],
+    ),
+    "a condition that never holds": Case(
+        [CONFIG, DIR, "--param=model.name=well", "--param=optim.momentum=0.1 if model.name=bad"],
+        ["model.name=bad", "none of"],
+    ),
+    "the test split": Case([CONFIG, DIR, GRID, "--objective=test_accuracy"], ["test split"]),
+    "an unknown objective": Case(
+        [CONFIG, DIR, GRID, "--objective=paramters"], ["did you mean 'parameters'?"]
+    ),
+    "no validation split": Case(
+        [CONFIG, DIR, GRID, "--config.data.validation_fraction=0"],
+        ["no validation split", "--config.data.validation_fraction=0.1"],
+    ),
+    "pruning by a cost": Case(
+        [CONFIG, DIR, GRID, "--pruner=median", "--objective=-parameters"], ["--pruner=median needs"]
+    ),
+    "more workers than cores": Case(
+        [CONFIG, DIR, GRID, "--workers=9999"], ["--workers=9999", "cores here", "--share"]
+    ),
+    "an unknown sampler": Case([CONFIG, DIR, GRID, "--sampler=best"], ["sampler", "tpe"]),
+    "an unknown flag": Case([CONFIG, DIR, GRID, "--trails=3"], ["trails"]),
+    "a word that is no flag": Case([CONFIG, DIR, GRID, "stray"], ["'stray' is no flag"]),
+    "no such space": Case([CONFIG, DIR, "--space=none.py"], ["no space file none.py"]),
+    "a space that fails": Case([CONFIG, DIR, "--space=fails.py"], ["the space fails", "KeyError"]),
+    "a space without its function": Case([CONFIG, DIR, "--space=none_in.py"], ["space(trial)"]),
+    "a directory below a file": Case([CONFIG, GRID, "--workdir=file/new"], ["file/new", "be made"]),
+}
+TRAIN = ["--", "experiments.train", CONFIG]
+SLURM = {
+    "no directory": Case(TRAIN, ["--workdir=DIR is missing"]),
+    "nothing to run": Case([DIR], ["what to run is missing", "-- experiments.train"]),
+    "another command": Case([DIR, "--", "rm", "-r"], ["'rm' is none of experiments.train"]),
+    "a directory inside": Case([DIR, *TRAIN, "--workdir=x"], ["--workdir belongs before"]),
+    "wrong training input": Case([DIR, *TRAIN, "--config.optm=3"], ["unknown config field 'optm'"]),
+    "no Slurm": Case([DIR, *TRAIN], ["no Slurm here", "--cluster=local"]),
+}
+POD = ["--name=vgg", "--image=registry/cnn_jax", "--claim=runs"]
+KUBERNETES = {
+    "no name": Case(TRAIN, ["--name=NAME is missing"]),
+    "a name it can't have": Case(["--name=VGG_16", *POD[1:], *TRAIN], ["VGG_16", "a-z"]),
+    "no image": Case(["--name=vgg", "--claim=runs", *TRAIN], ["--image=IMAGE is missing"]),
+    "no volume": Case(["--name=vgg", "--image=x", *TRAIN], ["--claim=NAME is missing"]),
+    "two kinds of device": Case([*POD, "--gpus=1", "--tpus=4", *TRAIN], ["both given"]),
+    "chips of no kind": Case([*POD, "--tpus=4", *TRAIN], ["--tpu_type and --topology"]),
+    "a selector without a value": Case([*POD, "--node_selector=x", *TRAIN], ["LABEL=VALUE"]),
+    "no kubectl": Case([*POD, *TRAIN], ["kubectl is not found", "--dry_run"]),
+}
+VM = ["--name=vgg", "--zone=us-west4-a", "--bucket=gs://mine/runs"]
+TPU = {
+    "no zone": Case(["--name=vgg", *TRAIN], ["--zone is missing"]),
+    "no bucket": Case(["--name=v", "--zone=z", "--bucket=mine", *TRAIN], ["begins with gs://"]),
+    "nothing to run": Case(VM, ["what to run is missing"]),
+}
+COMMANDS = {"sweep": SWEEP, "slurm": SLURM, "kubernetes": KUBERNETES, "tpu": TPU}
+
+
+@pytest.fixture(scope="module")
+def answers(fake_place):
+    """What every command said to every command line, and what changed on disk meanwhile."""
+    (fake_place / "file").touch()
+    (fake_place / "fails.py").write_text("def space(trial):\n    return {}['x']\n")
+    (fake_place / "none_in.py").write_text("x = 1\n")
+    before = contents(fake_place)
+    said = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", os.fspath(fake_place / "nothing"))
+        for name, cases in COMMANDS.items():
+            lines = [case.arguments for case in cases.values()]
+            said[name] = dict(zip(cases, run_all(name, lines, cwd=fake_place), strict=True))
+    return said, before, contents(fake_place)
+
+
+@pytest.mark.parametrize(
+    ("command", "case"), [(name, case) for name, cases in COMMANDS.items() for case in cases]
+)
+def test_one_clear_line_and_exit_code_2(answers, command, case):
+    answer = answers[0][command][case]
+    assert answer.code == 2, answer.err
+    assert answer.out == ""
+    (line,) = answer.err.splitlines()
+    assert line.startswith("error: ")
+    for part in COMMANDS[command][case].says:
+        assert part in line
+
+
+def test_nothing_was_written(answers):
+    _, before, after = answers
+    names = {path.name for path in after.keys() - before.keys()}
+    assert not names - {"__pycache__", "train.cpython-311.pyc"}

@@ -1,0 +1,114 @@
+"""The sweep command, through the real command line."""
+
+import csv
+import json
+import signal
+
+import pytest
+
+from tests.experiments.command import finish, run
+from tests.launch.command import run_all, start
+
+FAKE = ["--config=mine", "--param=optim.learning_rate=0.1,0.2", "--workdir=sweep"]
+REAL = [
+    "--config=lenet_digits",
+    "--param=optim.learning_rate=1e-5,0.01",
+    "--workdir=sweep",
+    "--config.train.steps=20",
+    "--config.train.eval_every=10",
+    "--config.data.batch_size=32",
+]
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory):
+    place = tmp_path_factory.mktemp("real")
+    answer = finish(start("sweep", *REAL, cwd=place))
+    assert answer.code == 0, answer.err
+    return place, answer
+
+
+def test_a_real_sweep_finds_the_better_rate_by_the_validation_split(real):
+    place, answer = real
+    told = json.loads(answer.out)
+    assert (told["trials"], told["complete"]) == (2, 2)
+    (best,) = told["best"]
+    assert best["fields"] == {"optim.learning_rate": 0.01}
+    with open(place / "sweep/trials.csv") as file:
+        rows = list(csv.DictReader(file))
+    for i, row in enumerate(rows):
+        result = json.loads((place / f"sweep/trials/{i:04d}/seed_0/result.json").read_text())
+        assert float(row["validation_accuracy"]) == result["best_validation"]["accuracy"]
+    assert len(answer.err.splitlines()) == 2
+
+
+def test_its_best_config_is_one_that_the_training_command_takes(real):
+    place, _ = real
+    (answer,) = [run("train", "--config=sweep/best.json", "--check", cwd=place)]
+    assert answer.code == 0, answer.err
+    config = json.loads(answer.out)
+    assert config == json.loads((place / "sweep/best.json").read_text())
+    assert (config["optim"]["learning_rate"], config["train"]["steps"]) == (0.01, 20)
+
+
+def test_its_page_needs_nothing_but_itself(real):
+    page = (real[0] / "sweep/sweep.html").read_text()
+    assert "optim.learning_rate" in page and "Importance" in page
+    assert "src='data:image/png;base64," in page
+    assert not any(word in page for word in ("http://", "https://", "<script", "<link"))
+
+
+def test_started_again_nothing_is_trained(real):
+    place, first = real
+    before = {path: path.stat().st_mtime_ns for path in place.rglob("result.json")}
+    (again,) = run_all("sweep", [REAL], cwd=place)
+    assert again.code == 0, again.err
+    assert (json.loads(again.out), again.err) == (json.loads(first.out), "")
+    assert {path: path.stat().st_mtime_ns for path in place.rglob("result.json")} == before
+    manifest = json.loads((place / "sweep/manifest.json").read_text())
+    assert [entry["command"].split()[:3] for entry in manifest] == [
+        ["python", "-m", "launch.sweep"]
+    ] * 2
+
+
+def test_ctrl_c_saves_and_the_same_command_goes_on(fake_place):
+    line = [*FAKE, "--config.model.name=waits", "--workers=1"]
+    process = start("sweep", *line, cwd=fake_place)
+    while not list(fake_place.rglob("metrics.jsonl")):
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    stopped = finish(process)
+    assert stopped.code == 75, stopped.err
+    assert "the same command goes on" in stopped.err
+    told = json.loads(stopped.out)
+    assert (told["waiting"], told["complete"]) == (2, 0)
+
+
+def test_what_always_fails_is_one_line_with_the_reason(fake_place):
+    line = [FAKE[0], "--param=optim.learning_rate=log:0.1:1", "--trials=9", "--workdir=failing"]
+    (answer,) = run_all("sweep", [[*line, "--config.model.name=fails"]], cwd=fake_place)
+    assert (answer.code, answer.out) == (2, "")
+    last = answer.err.splitlines()[-1]
+    assert last.startswith("error: 3 trials in a row failed at once: there is no data in DIR")
+    assert "the same command goes on" in last
+
+
+def test_workers_are_held_to_cores_of_their_own(fake_place):
+    line = [*FAKE[:2], "--workdir=pinned", "--workers=2"]
+    (answer,) = run_all("sweep", [line], cwd=fake_place)
+    if "there is 1 core" in answer.err:
+        pytest.skip("needs two cores")
+    assert answer.code == 0, answer.err
+    cores = [path.read_text().split() for path in (fake_place / "pinned").rglob("starts")]
+    assert len(cores) == 2 and not set(cores[0]) & set(cores[1])
+
+
+def test_a_space_in_a_file(fake_place):
+    (fake_place / "space.py").write_text(
+        "def space(trial):\n    trial.suggest_float('optim.learning_rate', 0.1, 0.3, step=0.1)\n"
+    )
+    (answer,) = run_all(
+        "sweep", [[FAKE[0], "--space=space.py", "--workdir=by_file"]], cwd=fake_place
+    )
+    assert answer.code == 0, answer.err
+    assert json.loads(answer.out)["best"][0]["fields"] == {"optim.learning_rate": 0.3}
