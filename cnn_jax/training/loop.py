@@ -178,7 +178,7 @@ class Run:
             example = (model_variables(state), next(iter(self.test)))
             self.eval_step = compile_step(sharded_eval_step(self.experiment), example, **placement)
 
-    def train(self, state: TrainState) -> TrainState:
+    def train(self, state: PyTree) -> PyTree:
         """Returns the state after the last step; writes rows and checkpoints on the way."""
         steps = self.experiment.steps
         self.best, self.last_step = self.checkpoints.best, self.start_step

@@ -360,7 +360,7 @@ class PopulationRun(Run):
             "stopped_early": member.ended == PATIENCE,
             **self._outcome(member.config, member.last_step, skipped, member.best),
             "test_accuracy": test["accuracy"],
-            "test_loss": test["loss"],
+            "test_loss": test["loss"] if math.isfinite(test["loss"]) else None,
             **self._costs(max(0, member.last_step - self.start_step)),
         }
 

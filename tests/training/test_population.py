@@ -1,0 +1,202 @@
+"""A whole population in process: what it leaves, and that stopping it anywhere changes nothing."""
+
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from cnn_jax.config import Population
+from cnn_jax.errors import InputError, RunError
+from cnn_jax.training.loop import train_and_evaluate
+from cnn_jax.training.members import member_configs
+from cnn_jax.training.population import train_population
+from cnn_jax.training.progress import Display
+from cnn_jax.training.run_directory import read_config, read_json
+from cnn_jax.training.writers import read_rows
+from tests.training.tiny import saved_state, tiny_config
+
+pytestmark = pytest.mark.usefixtures("optax_promotes")
+
+
+def config_of(train=(), **population):
+    config = tiny_config(**dict(train))
+    config.population = Population(**population)
+    return config
+
+
+CONFIG = config_of(seeds=2, values="optim.learning_rate=0.05,0.3")
+HALVED = config_of(
+    {"log_every": 4}, seeds=4, halving=(0.1,), strategy="vmap", values="model.dropout=0.3"
+)
+
+
+class Crash(Exception):
+    pass
+
+
+def crash_at(config, workdir, step):
+    """Trains until the step is taken, then falls."""
+    advance = Display.advance
+
+    def acting(self, at):
+        advance(self, at)
+        if at == step:
+            raise Crash
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Crash):
+        patch.setattr(Display, "advance", acting)
+        train_population(config, workdir)
+
+
+def members(workdir):
+    return sorted((workdir / "members").iterdir())
+
+
+def rows_of(workdir):
+    rows = read_rows(workdir / "metrics.jsonl")
+    return [{k: v for k, v in row.items() if k != "images_per_second"} for row in rows]
+
+
+def lasting(result):
+    """Returns what of a result does not depend on the clock or on stops."""
+    names = ("steps", "seed", "parameters", "test_accuracy", "test_loss", "best_validation")
+    return {name: result[name] for name in names}
+
+
+def assert_same_states(workdir, other):
+    for one, another in zip(members(workdir), members(other), strict=True):
+        for which in ("last", "best"):
+            step, state = saved_state(one, read_config(one), which)
+            other_step, other_state = saved_state(another, read_config(another), which)
+            assert step == other_step
+            for leaf, expected in zip(*map(jax.tree.leaves, (state, other_state)), strict=True):
+                np.testing.assert_array_equal(leaf, expected)
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory, optax_promotes):
+    workdir = tmp_path_factory.mktemp("population")
+    train_population(CONFIG, workdir)
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def halved(tmp_path_factory, optax_promotes):
+    workdir = tmp_path_factory.mktemp("halved")
+    train_population(HALVED, workdir)
+    return workdir
+
+
+def test_a_member_leaves_what_its_run_alone_leaves(straight, tmp_path):
+    directory = members(straight)[3]
+    config = read_config(directory)
+    assert (config.seed, config.optim.learning_rate) == (1, 0.3)
+    alone = train_and_evaluate(config, tmp_path)
+    result = read_json(directory / "result.json")
+    assert set(alone) <= set(result)
+    for name in ("test_accuracy", "test_loss"):
+        np.testing.assert_allclose(result[name], alone[name], atol=1e-4)
+    for name in ("steps", "test_examples", "parameters", "best_validation", "stopped_early"):
+        assert result[name] == alone[name]
+    for which in ("last", "best"):
+        step, state = saved_state(directory, config, which)
+        other_step, other = saved_state(tmp_path, config, which)
+        assert step == other_step
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), state, other)
+    for row, expected in zip(rows_of(directory), rows_of(tmp_path), strict=True):
+        assert list(row) == list(expected)
+        np.testing.assert_allclose(list(row.values()), list(expected.values()), atol=1e-4)
+
+
+def test_the_result_states_members_and_means(straight):
+    result = read_json(straight / "result.json")
+    each = result["members"]
+    assert [(m["values"]["optim.learning_rate"], m["seed"]) for m in each] == [
+        (0.05, 0), (0.05, 1), (0.3, 0), (0.3, 1),
+    ]  # fmt: skip
+    assert {m["ended"] for m in each} == {"finished"}
+    accuracies = [m["test_accuracy"] for m in each]
+    assert result["test_accuracy"] == pytest.approx(np.mean(accuracies))
+    assert result["test_accuracy_std"] == pytest.approx(np.std(accuracies, ddof=1))
+    assert result["test_accuracy_ci95"] == pytest.approx(3.18244630528 / 2 * np.std(accuracies, ddof=1))
+    first = result["combinations"][0]
+    assert first["values"] == {"optim.learning_rate": 0.05}
+    assert first["test_accuracy"]["mean"] == pytest.approx(np.mean(accuracies[:2]))
+    assert result["strategy"] == "each"
+    assert (result["test_examples"], result["steps"]) == (297, 12)
+
+
+def test_rows_hold_the_means_and_each_member(straight):
+    for row in rows_of(straight):
+        for name in ("train_loss", "learning_rate"):
+            assert row[name] == pytest.approx(np.mean([m[name] for m in row["members"]]))
+        scores = [m.get("validation_accuracy", m["train_accuracy"]) for m in row["members"]]
+        assert row["best_accuracy"] == max(scores)
+
+
+def test_stopped_and_resumed_it_ends_as_the_straight_one(straight, tmp_path):
+    crash_at(CONFIG, tmp_path, 7)
+    result = train_population(CONFIG, tmp_path)
+    assert result["resumed_from_step"] == 4
+    assert_same_states(tmp_path, straight)
+    assert rows_of(tmp_path) == rows_of(straight)
+    expected = read_json(straight / "result.json")
+    assert lasting(result) == lasting(expected)
+    for one, other in zip(result["members"], expected["members"], strict=True):
+        assert lasting(one) == lasting(other)
+
+
+def test_the_weaker_half_ends_at_each_rung(halved):
+    rows = rows_of(halved)
+    counts = [sum(m is not None for m in row["members"]) for row in rows]
+    assert counts == [4, 2, 2]
+    result = read_json(halved / "result.json")
+    ended = [(m["ended"], m["steps"]) for m in result["members"]]
+    assert sorted(ended) == [("finished", 12), ("finished", 12), ("halving", 4), ("halving", 4)]
+    scores = {i: m["validation_accuracy"] for i, m in enumerate(rows[0]["members"])}
+    kept = sorted(scores, key=scores.get, reverse=True)[:2]
+    assert {i for i, m in enumerate(rows[1]["members"]) if m} == set(kept)
+    finished = [m["test_accuracy"] for m in result["members"] if m["ended"] == "finished"]
+    assert result["test_accuracy"] == pytest.approx(np.mean(finished))
+
+
+def test_a_shrunken_program_is_resumed_bit_for_bit(halved, tmp_path):
+    crash_at(HALVED, tmp_path, 6)
+    train_population(HALVED, tmp_path)
+    assert_same_states(tmp_path, halved)
+    assert rows_of(tmp_path) == rows_of(halved)
+
+
+def test_members_end_one_by_one(tmp_path, capsys):
+    train = {"steps": 40, "eval_every": 2, "log_every": 100, "checkpoint_every": 100}
+    config = config_of(
+        {**train, "patience": 2, "min_change": 0.2}, values="optim.learning_rate=1e-12,1e38"
+    )
+    config.optim.warmup = 0.0
+    patient, diverged = train_population(config, tmp_path)["members"]
+    assert (patient["ended"], patient["steps"], patient["stopped_early"]) == ("patience", 6, True)
+    assert patient["best_validation"]["step"] == 2
+    assert diverged["ended"] == "diverged"
+    err = capsys.readouterr().err
+    assert "member 1 (seed=0 optim.learning_rate=1e+38) ends at step" in err
+    assert "is not finite; it is frozen" in err
+    shutil.rmtree(tmp_path / "members")
+    (tmp_path / "result.json").unlink()
+    again = train_population(config, tmp_path)["members"]  # killed after the last step
+    assert [lasting(m) for m in again] == [lasting(m) for m in (patient, diverged)]
+
+
+def test_what_cannot_be(tmp_path):
+    config = config_of(values="optim.learning_rate=1e37,1e38")
+    config.optim.warmup = 0.0
+    with pytest.raises(RunError, match="every member diverged"):
+        train_population(config, tmp_path / "a")
+    config = config_of(seeds=2, halving=(0.5,))
+    config.data.validation_fraction = 0.0
+    with pytest.raises(InputError, match=r"set data.validation_fraction"):
+        train_population(config, tmp_path / "b")
+    with pytest.raises(InputError, match=r"model.depth can't differ"):
+        train_population(config_of(values="model.depth=20,56"), tmp_path / "b")
+    assert not (tmp_path / "b").exists()
+    assert len(member_configs(config)) == 2
