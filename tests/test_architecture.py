@@ -29,6 +29,13 @@ FORBIDDEN = {
         "cnn_jax.config_checks",
     ],
     "cnn_jax.data": ["cnn_jax.models", "cnn_jax.training", "cnn_jax.analysis", "flax"],
+    "cnn_jax.weights": [
+        "cnn_jax.models",
+        "cnn_jax.data",
+        "cnn_jax.training",
+        "cnn_jax.analysis",
+        "cnn_jax.config",
+    ],
     "cnn_jax.training.step": ["cnn_jax.data", "cnn_jax.training.checkpoint"],
     "cnn_jax.analysis": ["cnn_jax.training.loop"],
     "launch": ["cnn_jax", "experiments"],
