@@ -23,6 +23,7 @@ SCHEDULES = ("constant", "linear", "cosine", "one_cycle", "step", "plateau")
 NORMALIZATIONS = ("unit", "mean", "mean_std", "per_pixel", "zca")
 BORDERS = ("zero", "edge", "reflect")
 BAD_EXAMPLES = ("raise", "skip")
+LOSSES = ("cross_entropy", "binary")
 DTYPES = ("float32", "bfloat16")
 PARALLEL = ("jit", "pmap")
 BATCH_STATISTICS = ("global", "ghost")
@@ -141,6 +142,8 @@ class Train:
 
     epochs: float | None = None  # exactly one of epochs and steps is set
     steps: int | None = None
+    loss: str = "cross_entropy"  # or binary: one sigmoid for two classes, else one for each
+    class_weights: str = ""  # "0.5,2": one for each class; or balanced, by the training split
     label_smoothing: float = 0.0
     dtype: str = "float32"  # of the computation; parameters and statistics stay float32
     accumulate: int = 1  # a step adds up the gradients of this many parts of its batch

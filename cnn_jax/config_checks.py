@@ -9,6 +9,7 @@ from cnn_jax.config import (
     BORDERS,
     COMBINATIONS,
     DTYPES,
+    LOSSES,
     NORMALIZATIONS,
     ON_SAVE_ERROR,
     OPTIMIZERS,
@@ -31,6 +32,7 @@ def validate(config: Config) -> None:
     _check_augment(data.augment)
     _one_of("optim.name", optim.name, OPTIMIZERS)
     _one_of("optim.schedule", optim.schedule, SCHEDULES)
+    _one_of("train.loss", train.loss, LOSSES)
     _one_of("train.dtype", train.dtype, DTYPES)
     _one_of("train.batch_statistics", train.batch_statistics, BATCH_STATISTICS)
     _one_of("train.on_save_error", train.on_save_error, ON_SAVE_ERROR)

@@ -65,8 +65,9 @@ def train_and_evaluate(
       config: what to do.
       workdir: the run directory.
       clock: counts the time since the process began; a new one by default.
-      loss_fn: loss_fn(logits, labels), one value per example, instead of the config's.
-      augment_fn: augment_fn(key, batch), applied after the config's augmentation and normalisation.
+      loss_fn: loss_fn(logits, batch), one value per example, instead of the config's.
+      augment_fn: augment_fn(key, batch), applied after the config's augmentation and normalisation;
+        what it adds to the batch reaches `loss_fn`.
       run_type: what goes through the run's stages, `Run` unless given.
 
     Raises:
@@ -313,8 +314,7 @@ class Run:
         return {
             **self._outcome(self.experiment.config, self.last_step, int(state.skipped), self.best),
             "stopped_early": stopped_early,
-            "test_accuracy": test.metrics["accuracy"],
-            "test_loss": test.metrics["loss"],
+            **{f"test_{name}": value for name, value in test.metrics.items()},
             **self._costs(self.last_step - self.start_step),
         }
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import jax
@@ -19,7 +18,8 @@ from cnn_jax.data.resident import EvalBatches, Feed, take_batch
 from cnn_jax.errors import InputError
 from cnn_jax.models.registry import build_model, initialize, variable_shapes
 from cnn_jax.training.checkpoint import abstract
-from cnn_jax.training.losses import LossFn, cross_entropy
+from cnn_jax.training.losses import LossFn
+from cnn_jax.training.objective import make_eval_loss, make_loss, make_sums, single_logit
 from cnn_jax.training.optimizer import Schedule, make_optimizer, make_schedule
 from cnn_jax.training.parallel import (
     AXIS,
@@ -100,10 +100,14 @@ def _parts(config: Config, dataset: Dataset, loss_fn: LossFn | None) -> dict[str
     schedule = make_schedule(config.optim, total_steps(config, examples))
     per_epoch = steps_per_epoch(config, examples)
     return {
-        "model": build_model(num_classes=dataset.spec.num_classes, **vars(config.model)),
+        "model": build_model(
+            num_classes=dataset.spec.num_classes,
+            single_logit=single_logit(config.train, dataset.spec),
+            **vars(config.model),
+        ),
         "tx": make_optimizer(config.optim, schedule, steps_per_epoch=per_epoch),
         "learning_rate": schedule,
-        "loss_fn": loss_fn or partial(cross_entropy, label_smoothing=config.train.label_smoothing),
+        "loss_fn": loss_fn or make_loss(config.train, dataset.spec, dataset.train.labels),
     }
 
 
@@ -153,6 +157,7 @@ def resident_train_step(experiment: Experiment) -> Callable:
         skip_nonfinite=config.train.skip_nonfinite > 0,
         axis_name=_axis(config),
         batch_norm=_batch_norm(config, devices),
+        sums_fn=make_sums(experiment.dataset.spec),
     )
 
     def jit_step(state: TrainState, feed: Feed, key: jax.Array) -> tuple:
@@ -186,16 +191,25 @@ def _batch_norm(config: Config, devices: int) -> dict[str, Any]:
 
 
 def sharded_eval_step(experiment: Experiment) -> Callable:
-    """Returns eval_step(variables, batch) over all devices; the loss is without smoothing."""
+    """Returns eval_step(variables, batch) over all devices.
+
+    The loss is the config's without smoothing and class weights, whatever was trained with.
+    """
     normalization, mesh = experiment.normalization, experiment.mesh
+    config, spec = experiment.config, experiment.dataset.spec
 
     def prepare_fn(images: jax.Array) -> jax.Array:
         return normalize(to_unit(images), normalization)
 
-    dtype = experiment.config.train.dtype
-    axis = _axis(experiment.config)
-    step = make_eval_step(experiment.model, cross_entropy, prepare_fn, dtype=dtype, axis_name=axis)
-    share = shard_batch if axis is None else own_share
+    step = make_eval_step(
+        experiment.model,
+        make_eval_loss(config.train, spec),
+        prepare_fn,
+        dtype=config.train.dtype,
+        axis_name=_axis(config),
+        sums_fn=make_sums(spec),
+    )
+    share = shard_batch if _axis(config) is None else own_share
     return lambda variables, batch: step(variables, share(batch, mesh))
 
 

@@ -11,7 +11,7 @@ from jaxtyping import Array, Int, Key, PyTree
 
 from cnn_jax.models.modules import batch_norm_over
 from cnn_jax.training.losses import LossFn
-from cnn_jax.training.metrics import Sums, classification_sums
+from cnn_jax.training.metrics import Sums, SumsFn, classification_sums
 from cnn_jax.training.state import TrainState
 
 Batch = dict[str, jax.Array]
@@ -29,6 +29,7 @@ def make_train_step(
     skip_nonfinite: bool = False,
     axis_name: str | None = None,
     batch_norm: dict[str, Any] | None = None,
+    sums_fn: SumsFn = classification_sums,
 ) -> Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Sums]]:
     """Returns train_step(state, batch, key) -> (state, sums); jit it once, donating the state.
 
@@ -38,7 +39,8 @@ def make_train_step(
     Args:
       model: its `apply` takes images and `train`.
       tx: the optimizer.
-      loss_fn: loss_fn(logits, labels) gives one value per example.
+      loss_fn: loss_fn(logits, batch) gives one value per example; the batch is as `augment_fn`
+        leaves it.
       augment_fn: augment_fn(key, batch) turns the raw batch into what the network takes.
       dtype: type of the computation; parameters, statistics and optimizer state keep theirs.
       accumulate: parts the batch is split into, one after the other through the network; the
@@ -48,6 +50,7 @@ def make_train_step(
       axis_name: the mapped axis over which the batch is spread, each device with an equal share
         and random numbers of its own; results are those of the whole batch on every one.
       batch_norm: over which examples it averages, options of `models.modules.batch_norm_over`.
+      sums_fn: sums_fn(logits, labels, losses) gives the sums of the metrics.
 
     Besides the sums there is `nonfinite`, the first parameter whose gradient is not finite, counted
     as in `jax.tree.leaves(params)`; -1 where all are.
@@ -63,8 +66,8 @@ def make_train_step(
                     mutable=["batch_stats"],
                     rngs={"dropout": key},
                 )
-            losses = loss_fn(logits, batch["label"])
-            sums = classification_sums(logits, batch["label"], losses)
+            losses = loss_fn(logits, batch)
+            sums = sums_fn(logits, batch["label"], losses)
             return losses.mean(), (sums, updated.get("batch_stats", {}))
 
         return jax.grad(objective, has_aux=True)(params)
@@ -141,6 +144,7 @@ def make_eval_step(
     *,
     dtype: str = "float32",
     axis_name: str | None = None,
+    sums_fn: SumsFn = classification_sums,
 ) -> Callable[[PyTree, Batch], tuple[Sums, jax.Array]]:
     """Returns eval_step(variables, batch) -> (sums, logits); examples masked out count nowhere.
 
@@ -151,8 +155,8 @@ def make_eval_step(
 
     def eval_step(variables: PyTree, batch: Batch) -> tuple[Sums, jax.Array]:
         logits = logits_fn(variables, batch["image"])
-        losses = loss_fn(logits, batch["label"])
-        sums = classification_sums(logits, batch["label"], losses, batch["mask"])
+        losses = loss_fn(logits, batch)
+        sums = sums_fn(logits, batch["label"], losses, batch["mask"])
         if axis_name is not None:
             sums = jax.lax.psum(sums, axis_name)
             logits = jax.lax.all_gather(logits, axis_name, tiled=True)

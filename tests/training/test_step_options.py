@@ -9,7 +9,7 @@ import pytest
 from cnn_jax.config import Optim
 from cnn_jax.errors import InputError
 from cnn_jax.models.registry import build_model
-from cnn_jax.training.losses import cross_entropy
+from cnn_jax.training.losses import cross_entropy, of_labels
 from cnn_jax.training.optimizer import make_optimizer, make_schedule, matrix_axes
 from cnn_jax.training.state import Purpose, create_train_state, key_for, model_variables
 from cnn_jax.training.step import make_train_step
@@ -27,7 +27,7 @@ MODEL = build_model("lenet_same", 10)
 def steps(count, tx, *, ema=False, **options):
     variables = MODEL.init(jax.random.key(1), BATCH["image"][:1], train=False)
     state = create_train_state(variables, tx, ema=ema)
-    step = jax.jit(make_train_step(MODEL, tx, cross_entropy, lambda k, b: b, **options))
+    step = jax.jit(make_train_step(MODEL, tx, of_labels(cross_entropy), lambda k, b: b, **options))
     states = [state]
     for _ in range(count):
         state, sums = step(state, BATCH, KEY)

@@ -78,9 +78,7 @@ def together(experiment, configs, strategy, devices=1):
     )
     draw = jax.jit(lambda key: state_from(pattern, key))
     states = program.place([draw(key_for(seed, Purpose.INIT)) for seed in seeds])
-    own = program.with_rows(
-        program.place(own_inputs(configs, fields)), "order", feeder(0).order
-    )
+    own = program.with_rows(program.place(own_inputs(configs, fields)), "order", feeder(0).order)
     shared = feeder(0)._replace(order=())
     step = program.compile(member_step(pattern), (states, own, shared), donate=True)
     for _ in range(STEPS):
