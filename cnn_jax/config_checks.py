@@ -120,6 +120,7 @@ def _lower_bounds(config: Config) -> list[tuple[str, Any, float]]:
         ("data.batch_size", data.batch_size, 1),
         ("data.eval_batch_size", data.eval_batch_size, 1),
         ("data.image_size", data.image_size, 0),
+        ("data.test_shift", data.test_shift, 0),
         ("data.synthetic.classes", data.synthetic.classes, 2),
         ("data.synthetic.train_examples", data.synthetic.train_examples, 1),
         ("data.synthetic.test_examples", data.synthetic.test_examples, 1),

@@ -3,7 +3,8 @@
     python -m experiments.evaluate --workdir=DIR [--split=test] [--checkpoint=last]
 
 Prints one JSON object; writes the confusion matrix and a table per class into DIR/evaluation;
-where images have several labels each, the table alone.
+where images have several labels each, the table alone. Views of each image (`data.test_mirror`,
+`data.test_shift`) are averaged on every split.
 """
 
 import json
@@ -42,7 +43,7 @@ def main(argv: Sequence[str]) -> None:
     if split is None:
         raise InputError("the run has no validation split: data.validation_fraction is 0")
     evaluation = evaluate(
-        jax.jit(sharded_eval_step(experiment)),
+        jax.jit(sharded_eval_step(experiment, test_views=True)),
         model_variables(state),
         eval_batches(experiment, split),
         examples=len(split),

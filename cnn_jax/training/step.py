@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import linen as nn
-from jaxtyping import Array, Int, Key, PyTree
+from jaxtyping import Array, Float, Int, Key, PyTree
 
 from cnn_jax.models.modules import batch_norm_over
 from cnn_jax.training.losses import LossFn
@@ -137,6 +137,20 @@ def accumulated(gradient: Callable, parts: int) -> Callable:
     return gradient_of_parts
 
 
+def mean_of_views(
+    logits: Float[Array, "views_n classes"], weights: tuple[float, ...]
+) -> Float[Array, "n classes"]:
+    """Returns the weighted mean of each example's views, which come one after the other.
+
+    >>> mean_of_views(jnp.array([[1.0], [3.0], [5.0], [5.0]]), (0.5, 0.5)).tolist()
+    [[2.0], [5.0]]
+    """
+    if len(weights) == 1:
+        return logits
+    views = logits.reshape(-1, len(weights), logits.shape[-1])
+    return jnp.einsum("nvc,v->nc", views, jnp.array(weights, logits.dtype))
+
+
 def make_eval_step(
     model: nn.Module,
     loss_fn: LossFn,
@@ -145,13 +159,15 @@ def make_eval_step(
     dtype: str = "float32",
     axis_name: str | None = None,
     sums_fn: SumsFn = classification_sums,
+    view_weights: tuple[float, ...] = (1.0,),
 ) -> Callable[[PyTree, Batch], tuple[Sums, jax.Array]]:
     """Returns eval_step(variables, batch) -> (sums, logits); examples masked out count nowhere.
 
-    `prepare_fn(images)` turns raw images into what the network takes, without randomness.
+    `prepare_fn(images)` turns raw images into what the network takes, without randomness: for each
+    image as many views, one after the other, as there are weights for the mean of their logits.
     With `axis_name` the batch is spread over that mapped axis; sums and logits are those of all.
     """
-    logits_fn = make_logits_fn(model, prepare_fn, dtype=dtype)
+    logits_fn = make_logits_fn(model, prepare_fn, dtype=dtype, view_weights=view_weights)
 
     def eval_step(variables: PyTree, batch: Batch) -> tuple[Sums, jax.Array]:
         logits = logits_fn(variables, batch["image"])
@@ -166,12 +182,17 @@ def make_eval_step(
 
 
 def make_logits_fn(
-    model: nn.Module, prepare_fn: Callable[[jax.Array], jax.Array], *, dtype: str = "float32"
+    model: nn.Module,
+    prepare_fn: Callable[[jax.Array], jax.Array],
+    *,
+    dtype: str = "float32",
+    view_weights: tuple[float, ...] = (1.0,),
 ) -> Callable[[PyTree, jax.Array], jax.Array]:
     """Returns logits(variables, images), in float32, of raw images; see `make_eval_step`."""
 
     def logits(variables: PyTree, images: jax.Array) -> jax.Array:
         prepared = prepare_fn(images).astype(dtype)
-        return model.apply(variables, prepared, train=False).astype(jnp.float32)
+        of_views = model.apply(variables, prepared, train=False).astype(jnp.float32)
+        return mean_of_views(of_views, view_weights)
 
     return logits

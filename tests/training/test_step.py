@@ -156,3 +156,19 @@ def test_evaluation_uses_the_running_statistics():
     _, logits = step(variables, {**BATCH, "mask": jnp.ones(6, bool)})
     expected = (IMAGES.reshape(6, -1)[:, :CLASSES] - 1) / np.sqrt(4 + 1e-5)
     np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_the_logits_of_views_are_averaged():
+    model = Linear()
+    state, _ = _setup(model)
+    variables = model_variables(state)
+
+    def prepare(images):
+        return jnp.stack([images, images * 3], axis=1).reshape(-1, *SHAPE)
+
+    loss_fn, batch = of_labels(cross_entropy), {**BATCH, "mask": jnp.ones(6, bool)}
+    step = make_eval_step(model, loss_fn, prepare, view_weights=(0.25, 0.75))
+    plain = make_eval_step(model, loss_fn, lambda images: images * 2.5)
+    (sums, logits), (expected_sums, expected) = step(variables, batch), plain(variables, batch)
+    np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(sums["loss"], expected_sums["loss"], rtol=1e-5)
