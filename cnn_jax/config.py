@@ -99,6 +99,11 @@ class Data:
     normalization: str = "mean_std"  # or unit, mean, per_pixel, zca; pixels are in [0, 1] first
     augment: Augment = field(default_factory=Augment)
 
+    @property
+    def test_views(self) -> bool:
+        """Whether a test averages over views of each image."""
+        return self.test_mirror or self.test_shift > 0
+
 
 @dataclass
 class Model:

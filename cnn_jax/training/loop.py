@@ -195,7 +195,7 @@ class Run:
             example = (model_variables(state), next(iter(self.test)))
             self.eval_step = compile_step(sharded_eval_step(self.experiment), example, **placement)
             self.test_step = self.eval_step
-            if config.data.test_mirror or config.data.test_shift:
+            if config.data.test_views:
                 step = sharded_eval_step(self.experiment, test_views=True)
                 self.test_step = compile_step(step, example, **placement)
 

@@ -43,7 +43,8 @@ def make_sums(spec: Spec) -> SumsFn:
     return multi_label_sums if spec.multi_label else classification_sums
 
 
-def _sigmoid_each(train: Train, spec: Spec) -> bool:
+def sigmoid_each(train: Train, spec: Spec) -> bool:
+    """Whether every class has a sigmoid of its own: then probabilities don't sum to one."""
     return train.loss == "binary" and not single_logit(train, spec)
 
 
@@ -53,7 +54,7 @@ def _loss(train: Train, spec: Spec) -> Callable:
             f"the images of {spec.name} have any number of labels, for which train.loss="
             f"{train.loss} is not meant; set --config.train.loss=binary"
         )
-    return binary_cross_entropy if _sigmoid_each(train, spec) else cross_entropy
+    return binary_cross_entropy if sigmoid_each(train, spec) else cross_entropy
 
 
 def class_weights(train: Train, spec: Spec, labels: Labels) -> Float[np.ndarray, " classes"]:
@@ -83,7 +84,7 @@ def class_weights(train: Train, spec: Spec, labels: Labels) -> Float[np.ndarray,
 def _balanced(train: Train, spec: Spec, labels: Labels) -> Float[np.ndarray, " classes"]:
     n, classes = len(labels), spec.num_classes
     counts = labels.sum(axis=0) if labels.ndim == 2 else np.bincount(labels, minlength=classes)
-    one_each = _sigmoid_each(train, spec)
+    one_each = sigmoid_each(train, spec)
     for name, count in zip(spec.class_names, counts, strict=True):
         if count == 0 or (one_each and count == n):
             raise InputError(
