@@ -23,6 +23,7 @@ SCHEDULES = ("constant", "linear", "cosine", "one_cycle", "step", "plateau")
 NORMALIZATIONS = ("unit", "mean", "mean_std", "per_pixel", "zca")
 BORDERS = ("zero", "edge", "reflect")
 BAD_EXAMPLES = ("raise", "skip")
+LOSSES = ("cross_entropy", "binary")
 DTYPES = ("float32", "bfloat16")
 PARALLEL = ("jit", "pmap")
 BATCH_STATISTICS = ("global", "ghost")
@@ -93,8 +94,15 @@ class Data:
     batch_size: int = 128
     eval_batch_size: int = 512
     validation_fraction: float = 0.1  # of the training split, the same examples for every seed
+    test_mirror: bool = False  # tests average the logits of each image and its mirror image
+    test_shift: int = 0  # pixels: and those of the image moved by so much along a diagonal
     normalization: str = "mean_std"  # or unit, mean, per_pixel, zca; pixels are in [0, 1] first
     augment: Augment = field(default_factory=Augment)
+
+    @property
+    def test_views(self) -> bool:
+        """Whether a test averages over views of each image."""
+        return self.test_mirror or self.test_shift > 0
 
 
 @dataclass
@@ -141,6 +149,9 @@ class Train:
 
     epochs: float | None = None  # exactly one of epochs and steps is set
     steps: int | None = None
+    init_from: str = ""  # a run directory: start from its best weights; the head may be another
+    loss: str = "cross_entropy"  # or binary: one sigmoid for two classes, else one for each
+    class_weights: str = ""  # "0.5,2": one for each class; or balanced, by the training split
     label_smoothing: float = 0.0
     dtype: str = "float32"  # of the computation; parameters and statistics stay float32
     accumulate: int = 1  # a step adds up the gradients of this many parts of its batch

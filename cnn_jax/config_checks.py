@@ -9,6 +9,7 @@ from cnn_jax.config import (
     BORDERS,
     COMBINATIONS,
     DTYPES,
+    LOSSES,
     NORMALIZATIONS,
     ON_SAVE_ERROR,
     OPTIMIZERS,
@@ -31,6 +32,7 @@ def validate(config: Config) -> None:
     _check_augment(data.augment)
     _one_of("optim.name", optim.name, OPTIMIZERS)
     _one_of("optim.schedule", optim.schedule, SCHEDULES)
+    _one_of("train.loss", train.loss, LOSSES)
     _one_of("train.dtype", train.dtype, DTYPES)
     _one_of("train.batch_statistics", train.batch_statistics, BATCH_STATISTICS)
     _one_of("train.on_save_error", train.on_save_error, ON_SAVE_ERROR)
@@ -118,6 +120,7 @@ def _lower_bounds(config: Config) -> list[tuple[str, Any, float]]:
         ("data.batch_size", data.batch_size, 1),
         ("data.eval_batch_size", data.eval_batch_size, 1),
         ("data.image_size", data.image_size, 0),
+        ("data.test_shift", data.test_shift, 0),
         ("data.synthetic.classes", data.synthetic.classes, 2),
         ("data.synthetic.train_examples", data.synthetic.train_examples, 1),
         ("data.synthetic.test_examples", data.synthetic.test_examples, 1),

@@ -2,7 +2,9 @@
 
     python -m experiments.evaluate --workdir=DIR [--split=test] [--checkpoint=last]
 
-Prints one JSON object; writes the confusion matrix and a table per class into DIR/evaluation.
+Prints one JSON object; writes the confusion matrix and a table per class into DIR/evaluation;
+where images have several labels each, the table alone. Views of each image (`data.test_mirror`,
+`data.test_shift`) are averaged on every split.
 """
 
 import json
@@ -13,8 +15,9 @@ import jax
 import numpy as np
 from absl import flags
 
-from cnn_jax.analysis.evaluation import confusion_matrix, evaluate
+from cnn_jax.analysis.evaluation import confusion_matrix, evaluate, per_class, per_label
 from cnn_jax.analysis.tables import write_confusion_matrix, write_per_class
+from cnn_jax.data.spec import Labels, Spec
 from cnn_jax.errors import InputError
 from cnn_jax.training.restore import restore_run
 from cnn_jax.training.setup import eval_batches, sharded_eval_step
@@ -40,23 +43,28 @@ def main(argv: Sequence[str]) -> None:
     if split is None:
         raise InputError("the run has no validation split: data.validation_fraction is 0")
     evaluation = evaluate(
-        jax.jit(sharded_eval_step(experiment)),
+        jax.jit(sharded_eval_step(experiment, test_views=True)),
         model_variables(state),
         eval_batches(experiment, split),
         examples=len(split),
     )
-    matrix = confusion_matrix(evaluation.logits, split.labels)
-    _write_tables(workdir / "evaluation", matrix, experiment.dataset.spec.class_names)
+    _write_tables(workdir / "evaluation", evaluation.logits, split.labels, experiment.dataset.spec)
     metrics = {f"{_SPLIT.value}_{name}": value for name, value in evaluation.metrics.items()}
     facts = {"workdir": str(workdir), "checkpoint": _CHECKPOINT.value, "step": step}
     print(json.dumps(facts | metrics | {f"{_SPLIT.value}_examples": evaluation.examples}))
 
 
-def _write_tables(directory: Path, matrix: np.ndarray, class_names: Sequence[str]) -> None:
+def _write_tables(directory: Path, logits: np.ndarray, labels: Labels, spec: Spec) -> None:
+    names = spec.class_names
     try:
         directory.mkdir(exist_ok=True)
-        write_confusion_matrix(directory / f"{_SPLIT.value}_confusion.csv", matrix, class_names)
-        write_per_class(directory / f"{_SPLIT.value}_per_class.csv", matrix, class_names)
+        if spec.multi_label:
+            examples, scores = labels.sum(axis=0, dtype=np.int64), per_label(logits, labels)
+        else:
+            matrix = confusion_matrix(logits, labels)
+            write_confusion_matrix(directory / f"{_SPLIT.value}_confusion.csv", matrix, names)
+            examples, scores = matrix.sum(axis=1), per_class(matrix)
+        write_per_class(directory / f"{_SPLIT.value}_per_class.csv", examples, scores, names)
     except OSError as error:
         raise InputError(f"{directory} can't be written: {error.strerror or error}") from error
 

@@ -18,6 +18,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,9 @@ def main(argv: Sequence[str]) -> int | None:
     with strict_pillow():
         paths = find_images(argv[1:])
         batches = decoded_batches(paths, predictor.decode, size=_BATCH_SIZE.value)
-        done, bad = _report(_answers(batches, logits, predictor.spec.class_names))
+        chances = partial(probabilities, sigmoids=predictor.sigmoids)
+        answers = _answers(batches, lambda x: chances(logits(x)), predictor.spec.class_names)
+        done, bad = _report(answers)
     seconds = time.perf_counter() - began
     unread = f"; {bad:,} that can't be read" if bad else ""
     _say(f"{done:,} images in {seconds:.2f} s: {done / seconds:,.1f} images/s{unread}")
@@ -67,12 +70,12 @@ def main(argv: Sequence[str]) -> int | None:
 
 
 def _answers(
-    batches: Iterable[list[Decoded]], logits: Callable, class_names: Sequence[str]
+    batches: Iterable[list[Decoded]], classify: Callable, class_names: Sequence[str]
 ) -> Iterator[Answer | Decoded]:
     """Yields an answer for every image, and every file without one as it came."""
     for batch in batches:
         pixels = [each.pixels for each in batch if each.pixels is not None]
-        found = iter(probabilities(logits(np.stack(pixels)))) if pixels else iter([])
+        found = iter(classify(np.stack(pixels))) if pixels else iter([])
         for each in batch:
             if each.pixels is None:
                 yield each
@@ -81,8 +84,12 @@ def _answers(
                 yield {"image": str(each.path), "top": top}
 
 
-def probabilities(logits: Float[np.ndarray, "n classes"]) -> Float[np.ndarray, "n classes"]:
-    """Returns the softmax, in float64."""
+def probabilities(
+    logits: Float[np.ndarray, "n classes"], *, sigmoids: bool = False
+) -> Float[np.ndarray, "n classes"]:
+    """Returns the softmax, or each logit's own sigmoid, in float64."""
+    if sigmoids:
+        return 0.5 * (1 + np.tanh(0.5 * logits.astype(np.float64)))
     powers = np.exp(logits - logits.max(axis=-1, keepdims=True), dtype=np.float64)
     return powers / powers.sum(axis=-1, keepdims=True)
 

@@ -19,6 +19,7 @@ from cnn_jax.analysis.summary import Row, Summary, summarize
 from cnn_jax.config_checks import validate
 from cnn_jax.data.datasets import dataset_spec
 from cnn_jax.models.registry import build_model
+from cnn_jax.training.objective import single_logit
 from experiments import command_line
 
 _CONFIG = command_line.define_config()
@@ -31,7 +32,11 @@ def main(argv: Sequence[str]) -> None:
     config = command_line.read_config(_CONFIG)
     validate(config)
     spec = dataset_spec(config.data)
-    model = build_model(num_classes=spec.num_classes, **dataclasses.asdict(config.model))
+    model = build_model(
+        num_classes=spec.num_classes,
+        single_logit=single_logit(config.train, spec),
+        **dataclasses.asdict(config.model),
+    )
     summary = summarize(model, spec.image_shape)
     if _FORMAT.value == "json":
         print(json.dumps({"config": config.name, "model": config.model.name} | summary.as_json()))

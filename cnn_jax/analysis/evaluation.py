@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Float, Int, PyTree
+from jaxtyping import Float, Int, PyTree, UInt8
 
 from cnn_jax.training.metrics import compute, merge
 
@@ -58,8 +58,27 @@ def per_class(
     matrix: Int[np.ndarray, "classes classes"],
 ) -> dict[str, Float[np.ndarray, " classes"]]:
     """Returns precision, recall and F1 per class; a class never predicted or absent has zero."""
-    hits = np.diag(matrix).astype(np.float64)
-    precision = hits / np.maximum(matrix.sum(axis=0), 1)
-    recall = hits / np.maximum(matrix.sum(axis=1), 1)
+    return _scores(np.diag(matrix), matrix.sum(axis=0), matrix.sum(axis=1))
+
+
+def per_label(
+    logits: Float[np.ndarray, "n classes"], labels: UInt8[np.ndarray, "n classes"]
+) -> dict[str, Float[np.ndarray, " classes"]]:
+    """Returns precision, recall and F1 per class where an example may be of several: predicted is
+    what has a logit above zero.
+
+    >>> per_label(np.array([[1.0, 1.0], [-1.0, 2.0]]), np.array([[1, 0], [1, 1]], "u1"))["recall"]
+    array([0.5, 1. ])
+    """
+    predicted, there = logits > 0, labels > 0
+    return _scores((predicted & there).sum(axis=0), predicted.sum(axis=0), there.sum(axis=0))
+
+
+def _scores(
+    hits: Int[np.ndarray, " classes"],
+    predicted: Int[np.ndarray, " classes"],
+    there: Int[np.ndarray, " classes"],
+) -> dict[str, Float[np.ndarray, " classes"]]:
+    precision, recall = (hits / np.maximum(count, 1) for count in (predicted, there))
     f1 = 2 * precision * recall / np.maximum(precision + recall, np.finfo(np.float64).tiny)
     return {"precision": precision, "recall": recall, "f1": f1}

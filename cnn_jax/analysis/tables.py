@@ -1,14 +1,12 @@
 """Tables of an evaluation as CSV files."""
 
 import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int
-
-from cnn_jax.analysis.evaluation import per_class
+from jaxtyping import Float, Int
 
 
 def write_confusion_matrix(
@@ -20,11 +18,13 @@ def write_confusion_matrix(
 
 
 def write_per_class(
-    path: Path, matrix: Int[np.ndarray, "classes classes"], class_names: Sequence[str]
+    path: Path,
+    examples: Int[np.ndarray, " classes"],
+    scores: Mapping[str, Float[np.ndarray, " classes"]],
+    class_names: Sequence[str],
 ) -> None:
-    """Writes examples, precision, recall and F1 of each class."""
-    scores = per_class(matrix)
-    columns = (class_names, matrix.sum(axis=1).tolist(), *(s.tolist() for s in scores.values()))
+    """Writes the number of examples of each class and its scores: precision, recall and F1."""
+    columns = (class_names, examples.tolist(), *(s.tolist() for s in scores.values()))
     _write(path, ["class", "examples", *scores], zip(*columns, strict=True))
 
 

@@ -24,13 +24,14 @@ class Feed(NamedTuple):
     """
 
     images: UInt8[Array, "n h w c"]
-    labels: Int[Array, " n"]
+    labels: Int[Array, " n"] | UInt8[Array, "n classes"]
     order: Int[Array, " two_n"]
     start: Int[Array, ""]
 
 
 def take_batch(feed: Feed, step: Int[Array, ""], *, batch_size: int) -> dict[str, jax.Array]:
-    """Returns the batch of step `step`: `image` uint8 (B, H, W, C) and `label` int32 (B,).
+    """Returns the batch of step `step`: `image` uint8 (B, H, W, C) and `label`, int32 (B,) or
+    uint8 (B, classes).
 
     And, int32 (B,) too, `index`, the example's number in its split, and `epoch`, of which it is.
     """

@@ -5,6 +5,8 @@ import dataclasses
 import numpy as np
 from jaxtyping import Int32, UInt8
 
+Labels = Int32[np.ndarray, " n"] | UInt8[np.ndarray, "n classes"]
+
 
 @dataclasses.dataclass(frozen=True)
 class Spec:
@@ -12,13 +14,15 @@ class Spec:
 
     `image_shape` is height, width, channels; a height or width is None where images differ in
     size. Class names are "0", "1", ... where the source has none. `synthetic` marks made-up
-    images, so that no result on them passes for one on real data.
+    images, so that no result on them passes for one on real data. `multi_label`: an example may
+    be of any number of classes.
     """
 
     name: str
     image_shape: tuple[int | None, int | None, int]
     class_names: tuple[str, ...]
     synthetic: bool = False
+    multi_label: bool = False
 
     @property
     def num_classes(self) -> int:
@@ -28,10 +32,12 @@ class Spec:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Split:
-    """Examples held in host memory: images (N, H, W, C) and their labels."""
+    """Examples held in host memory: images (N, H, W, C) and their classes, (N,), or for each class
+    whether the example is of it, zeros and ones (N, classes).
+    """
 
     images: UInt8[np.ndarray, "n h w c"]
-    labels: Int32[np.ndarray, " n"]
+    labels: Labels
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -252,6 +252,24 @@ class ZeroPad(nn.Module):
 POOLING = {"max": MaxPool, "avg": AvgPool}
 
 
+class SingleLogit(nn.Module):
+    """A network with one logit z, as logits (0, z) of two classes: their softmax is z's sigmoid.
+
+    The parameters are the network's own, under its names.
+    """
+
+    network: nn.Module
+
+    def setup(self) -> None:
+        """Puts the network in this module's place."""
+        nn.share_scope(self, self.network)
+
+    def __call__(self, x: Images, *, train: bool) -> Float[Array, "n 2"]:
+        """Returns the logits."""
+        z = self.network(x, train=train)
+        return jnp.concatenate([jnp.zeros_like(z), z], axis=-1)
+
+
 def scale_channels(channels: int, width: float, *, multiple_of: int = 1) -> int:
     """Returns channels × width as a whole number of groups, one at least.
 

@@ -14,7 +14,7 @@ from cnn_jax.errors import InputError, unknown
 from cnn_jax.layers import ACTIVATIONS, INITIALIZERS
 from cnn_jax.models.alexnet import ONE_WEIRD_TRICK, AlexNet
 from cnn_jax.models.lenet import LeNet, LeNet5, LeNetSame
-from cnn_jax.models.modules import POOLING
+from cnn_jax.models.modules import POOLING, SingleLogit
 from cnn_jax.models.resnet import (
     RESNET18,
     RESNET34,
@@ -68,8 +68,12 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
 _NAMED_OPTIONS = {"activation": ACTIVATIONS, "pooling": POOLING, "kernel_init": INITIALIZERS}
 
 
-def build_model(name: str, num_classes: int, **options: Any) -> nn.Module:
+def build_model(
+    name: str, num_classes: int, *, single_logit: bool = False, **options: Any
+) -> nn.Module:
     """Returns the network called `name`; options that are None keep the network's default.
+
+    With `single_logit` two classes get one logit between them, see `modules.SingleLogit`.
 
     Raises:
       InputError: no such network, the network has no such option, or the option has no such value.
@@ -88,6 +92,8 @@ def build_model(name: str, num_classes: int, **options: Any) -> nn.Module:
             raise unknown(f"option of the network {name}", key, known)
         if key in _NAMED_OPTIONS and value not in _NAMED_OPTIONS[key]:
             raise unknown(key, value, _NAMED_OPTIONS[key])
+    if single_logit:
+        return SingleLogit(NETWORKS[name](num_classes=1, **given))
     return NETWORKS[name](num_classes=num_classes, **given)
 
 

@@ -111,6 +111,14 @@ class Checkpoints:
                 f"checkpoint {self._directory / str(step)} is damaged: {_first_words(error)}"
             ) from error
 
+    def shapes(self, step: int) -> PyTree:
+        """Returns the shapes and types of the state saved at `step`, as nested dictionaries."""
+        return jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype),
+            self._manager.item_metadata(step).tree,
+            is_leaf=lambda leaf: hasattr(leaf, "shape"),
+        )
+
     def restore_latest(self, template: PyTree) -> tuple[int, PyTree] | None:
         """Returns step and state of the newest checkpoint that can be read, None if there is none.
 

@@ -1,5 +1,6 @@
 """One run from start to end: restore, train, evaluate, save, and leave a result."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from cnn_jax.training.optimizer import path_name
 from cnn_jax.training.parallel import compile_step, replicated
 from cnn_jax.training.progress import Display
 from cnn_jax.training.run_directory import (
+    CONFIG,
     NORMALIZATION,
     RESULT,
     check_run,
@@ -38,12 +40,14 @@ from cnn_jax.training.setup import (
     abstract_state,
     build_experiment,
     check_shares,
+    check_source,
     eval_batches,
     initial_state,
     resident_train_step,
     sharded_eval_step,
 )
 from cnn_jax.training.state import Purpose, TrainState, key_for, model_variables
+from cnn_jax.training.transfer import read_variables
 from cnn_jax.training.writers import Row, Writers
 
 
@@ -65,8 +69,9 @@ def train_and_evaluate(
       config: what to do.
       workdir: the run directory.
       clock: counts the time since the process began; a new one by default.
-      loss_fn: loss_fn(logits, labels), one value per example, instead of the config's.
-      augment_fn: augment_fn(key, batch), applied after the config's augmentation and normalisation.
+      loss_fn: loss_fn(logits, batch), one value per example, instead of the config's.
+      augment_fn: augment_fn(key, batch), applied after the config's augmentation and normalisation;
+        what it adds to the batch reaches `loss_fn`.
       run_type: what goes through the run's stages, `Run` unless given.
 
     Raises:
@@ -84,6 +89,8 @@ def train_and_evaluate(
         with clock.stage("data"):
             experiment = build_experiment(config, loss_fn=loss_fn, augment_fn=augment_fn)
         run_type.check(experiment)
+        if config.train.init_from and not (workdir / CONFIG).exists():
+            check_source(experiment)
         create_run(workdir, config)
         with (
             stop_on_signals() as request,
@@ -151,11 +158,21 @@ class Run:
             self.start_step, state = found
             self.display.say(f"resumed {self.workdir} at step {self.start_step}")
         else:
+            source = self._source()
             with self.clock.stage("compile"):
-                self.start_step, state = 0, initial_state(self.experiment)
+                self.start_step, state = 0, initial_state(self.experiment, source)
         self._introduce(state.params)
         self._compile(state)
         return state
+
+    def _source(self) -> PyTree | None:
+        """Returns the variables that `train.init_from` says to start from, if it says so."""
+        directory = self.experiment.config.train.init_from
+        if not directory:
+            return None
+        self.display.say(f"from the best weights of {directory}: {check_source(self.experiment)}")
+        with self.clock.stage("checkpoint"):
+            return read_variables(Path(directory), self.sharding)
 
     def _introduce(self, params: PyTree) -> None:
         self.parameters = count_parameters(params)
@@ -177,6 +194,10 @@ class Run:
             self.train_step = compile_step(step, example, donate=True, **placement)
             example = (model_variables(state), next(iter(self.test)))
             self.eval_step = compile_step(sharded_eval_step(self.experiment), example, **placement)
+            self.test_step = self.eval_step
+            if config.data.test_views:
+                step = sharded_eval_step(self.experiment, test_views=True)
+                self.test_step = compile_step(step, example, **placement)
 
     def train(self, state: PyTree) -> PyTree:
         """Returns the state after the last step; writes rows and checkpoints on the way."""
@@ -274,7 +295,7 @@ class Run:
             self.experiment.dataset.validation,
         )
         if split and (last or step % self.eval_every == 0):
-            metrics = self.evaluate(state, self.validation, split).metrics
+            metrics = self.evaluate(self.eval_step, state, self.validation, split).metrics
             row |= {f"validation_{name}": value for name, value in metrics.items()}
         writers.write(row)
         self.display.row(row, self.experiment.steps)
@@ -296,25 +317,26 @@ class Run:
                 raise RunError(text) from error
             self.display.say(text)
 
-    def evaluate(self, state: TrainState, batches: EvalBatches, split: Split) -> Evaluation:
+    def evaluate(
+        self, step: Callable, state: TrainState, batches: EvalBatches, split: Split
+    ) -> Evaluation:
         """Returns the exact evaluation of a state on a split."""
         with self.clock.stage("evaluate"):
             variables: PyTree = model_variables(state)
-            return evaluate(self.eval_step, variables, batches, examples=len(split))
+            return evaluate(step, variables, batches, examples=len(split))
 
     def result(self, state: TrainState) -> dict[str, Any]:
         """Returns what the finished run leaves: the test metrics, costs and provenance."""
         stopped_early = self.last_step < self.experiment.steps
         if stopped_early:
             state = self.checkpoints.restore(self.best[0], abstract_state(self.experiment))
-        test = self.evaluate(state, self.test, self.experiment.dataset.test)
+        test = self.evaluate(self.test_step, state, self.test, self.experiment.dataset.test)
         with self.clock.stage("checkpoint"):
             self.checkpoints.wait()
         return {
             **self._outcome(self.experiment.config, self.last_step, int(state.skipped), self.best),
             "stopped_early": stopped_early,
-            "test_accuracy": test.metrics["accuracy"],
-            "test_loss": test.metrics["loss"],
+            **{f"test_{name}": value for name, value in test.metrics.items()},
             **self._costs(self.last_step - self.start_step),
         }
 

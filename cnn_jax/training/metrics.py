@@ -1,14 +1,17 @@
 """Metrics are sums that merge; the division comes last, on the host."""
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, UInt8
 
 Sums = dict[str, Array]
+SumsFn = Callable[..., Sums]  # of logits, labels, losses and perhaps a mask
+
+_PER_EXAMPLE = {"loss": "loss", "correct": "accuracy", "labels_correct": "label_accuracy"}
 
 
 def classification_sums(
@@ -31,6 +34,28 @@ def classification_sums(
     }
 
 
+def multi_label_sums(
+    logits: Float[Array, "n classes"],
+    labels: UInt8[Array, "n classes"] | Float[Array, "n classes"],
+    losses: Float[Array, " n"],
+    mask: Bool[Array, " n"] | None = None,
+) -> Sums:
+    """Returns the sums over a batch whose examples have any number of labels each.
+
+    A label is predicted where its sigmoid is above a half. `correct` counts the examples with every
+    label right (exact match), `labels_correct` sums each example's share of right labels.
+    """
+    right = (logits > 0) == (labels > jnp.asarray(0.5).astype(labels.dtype))
+    mask = jnp.ones(len(right), bool) if mask is None else mask
+    share = right.mean(axis=-1, dtype=losses.dtype)
+    return {
+        "loss": jnp.sum(jnp.where(mask, losses, jnp.zeros_like(losses))),
+        "correct": jnp.sum(right.all(axis=-1) & mask),
+        "labels_correct": jnp.sum(jnp.where(mask, share, jnp.zeros_like(share))),
+        "examples": jnp.sum(mask),
+    }
+
+
 def merge(sums: Iterable[dict[str, ArrayLike]]) -> dict[str, float]:
     """Returns the totals of sums that are on the host, in float64."""
     sums = list(sums)
@@ -38,16 +63,18 @@ def merge(sums: Iterable[dict[str, ArrayLike]]) -> dict[str, float]:
 
 
 def compute(totals: dict[str, float]) -> dict[str, float]:
-    """Returns the means: `loss` and `accuracy` per example, everything else per step.
+    """Returns the means: `loss`, `accuracy` and, where there are several labels an example,
+    `label_accuracy` per example; everything else per step.
 
     >>> compute({"loss": 6.0, "correct": 3.0, "examples": 4.0})
     {'loss': 1.5, 'accuracy': 0.75}
     """
     means = {
-        "loss": totals["loss"] / totals["examples"],
-        "accuracy": totals["correct"] / totals["examples"],
+        name: totals[key] / totals["examples"]
+        for key, name in _PER_EXAMPLE.items()
+        if key in totals
     }
-    per_step = set(totals) - {"loss", "correct", "examples", "steps"}
+    per_step = set(totals) - {*_PER_EXAMPLE, "examples", "steps"}
     return means | {name: totals[name] / totals["steps"] for name in sorted(per_step)}
 
 

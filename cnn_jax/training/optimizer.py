@@ -172,15 +172,13 @@ def matrix_axes(params: PyTree) -> PyTree:
 def freeze(tx: optax.GradientTransformation, pattern: str) -> optax.GradientTransformation:
     """Returns `tx` for the parameters whose path ("conv1/kernel") does not match the pattern.
 
-    The others get no updates and no optimizer state.
+    The others get no updates and no optimizer state. Statistics of batch norm are no parameters:
+    they go on following the data.
 
     Raises:
       InputError: the pattern is no regular expression.
     """
-    try:
-        frozen = re.compile(pattern)
-    except re.error as error:
-        raise InputError(f"optim.freeze is '{pattern}', no regular expression: {error}") from error
+    frozen = _pattern(pattern)
 
     def labels(params: PyTree) -> PyTree:
         return jax.tree_util.tree_map_with_path(
@@ -188,6 +186,26 @@ def freeze(tx: optax.GradientTransformation, pattern: str) -> optax.GradientTran
         )
 
     return optax.partition({"trained": tx, "frozen": optax.set_to_zero()}, labels)
+
+
+def check_freeze(optim: Optim, params: PyTree) -> None:
+    """Raises InputError if `optim.freeze` is set and finds none of the parameters, or all."""
+    if not optim.freeze:
+        return
+    names = [path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+    found = [name for name in names if _pattern(optim.freeze).search(name)]
+    if not found or found == names:
+        raise InputError(
+            f"optim.freeze is '{optim.freeze}', which finds {'all' if found else 'none'} of the "
+            f"parameters: {', '.join(names[:4])} ... {names[-1]}"
+        )
+
+
+def _pattern(text: str) -> re.Pattern:
+    try:
+        return re.compile(text)
+    except re.error as error:
+        raise InputError(f"optim.freeze is '{text}', no regular expression: {error}") from error
 
 
 def path_name(path: tuple) -> str:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -98,11 +98,11 @@ class PopulationRun(Run):
             self.start_step, saved = found
             states = self._recall(_host(saved))
         else:
-            self.start_step = 0
+            self.start_step, source = 0, self._source()
             with self.clock.stage("compile"):
                 draw = jax.jit(partial(state_from, self.pattern))
                 keys = [key_for(member.config.seed, Purpose.INIT) for member in self.members]
-                states = [_host(draw(key)) for key in keys]
+                states = [_host(draw(key, source)) for key in keys]
         states = self._seat(states)
         self._introduce(self.program.split(states)[0].params)
         self.display.say(f"{len(self.members)} members, by strategy {self.strategy}")
@@ -170,6 +170,10 @@ class PopulationRun(Run):
             self.compiled_step = self.program.compile(step, example, donate=True)
             example = (states, self.program.place([()] * count), next(iter(self.test)))
             self.compiled_eval = self.program.compile(member_eval_step(self.pattern), example)
+            self.compiled_test = self.compiled_eval
+            if self.pattern.config.data.test_views:
+                step = member_eval_step(self.pattern, test_views=True)
+                self.compiled_test = self.program.compile(step, example)
 
     def _take_up(self, feed: Feed) -> None:
         """Hands each member its order of the examples, once an epoch."""
@@ -182,12 +186,12 @@ class PopulationRun(Run):
         return self.compiled_step(states, self.own, self.shared)
 
     def _evaluated(
-        self, states: PyTree, batches: EvalBatches, split: Split
+        self, step: Callable, states: PyTree, batches: EvalBatches, split: Split
     ) -> list[dict[str, float]]:
         """Returns the exact metrics on a split of each state."""
         with self.clock.stage("evaluate"):
             nothing = self.program.place([()] * len(self.program.split(states)))
-            outputs = [self.compiled_eval(states, nothing, batch)[0] for batch in batches]
+            outputs = [step(states, nothing, batch)[0] for batch in batches]
             sums = zip(*map(self.program.split, jax.device_get(outputs)), strict=True)
             totals = [merge(each) for each in sums]
         if any(total["examples"] != len(split) for total in totals):
@@ -259,7 +263,7 @@ class PopulationRun(Run):
         last = step == self.experiment.steps
         if not split or not rows or not (last or step % self.eval_every == 0):
             return []
-        evaluated = self._evaluated(state, self.validation, split)
+        evaluated = self._evaluated(self.compiled_eval, state, self.validation, split)
         least = self.experiment.config.train.min_change
         for member, metrics in zip(self._seated(), evaluated, strict=True):
             if member.number in rows:
@@ -348,7 +352,8 @@ class PopulationRun(Run):
             group = states[i : i + size]
             group += group[-1:] * (size - len(group))
             placed = self.program.place(group)
-            found += self._evaluated(placed, self.test, self.experiment.dataset.test)
+            test = self.experiment.dataset.test
+            found += self._evaluated(self.compiled_test, placed, self.test, test)
         return found[: len(states)]
 
     def _member_result(self, member: Member, test: dict[str, float]) -> dict[str, Any]:
@@ -359,8 +364,10 @@ class PopulationRun(Run):
             "ended": member.ended,
             "stopped_early": member.ended == PATIENCE,
             **self._outcome(member.config, member.last_step, skipped, member.best),
-            "test_accuracy": test["accuracy"],
-            "test_loss": test["loss"] if math.isfinite(test["loss"]) else None,
+            **{
+                f"test_{name}": value if math.isfinite(value) else None
+                for name, value in test.items()
+            },
             **self._costs(max(0, member.last_step - self.start_step)),
         }
 

@@ -17,6 +17,7 @@ from cnn_jax.data.spec import Spec
 from cnn_jax.errors import InputError
 from cnn_jax.models.registry import build_model, variable_shapes
 from cnn_jax.training.checkpoint import Checkpoints, abstract
+from cnn_jax.training.objective import sigmoid_each, single_logit
 from cnn_jax.training.parallel import compile_step, make_mesh, replicated, shard_batch
 from cnn_jax.training.run_directory import NORMALIZATION, read_config, read_spec
 from cnn_jax.training.step import make_logits_fn
@@ -33,6 +34,11 @@ class Predictor:
     variables: PyTree  # averaged weights if the run keeps an average
     mesh: Mesh
     step: int  # of the checkpoint
+
+    @property
+    def sigmoids(self) -> bool:
+        """Whether a class's probability is its logit's sigmoid, and not the softmax of all."""
+        return sigmoid_each(self.config.train, self.spec)
 
     def decode(self, content: bytes) -> UInt8[np.ndarray, "h w c"]:
         """Returns an image file's pixels as training would have them, at the run's image shape.
@@ -70,7 +76,11 @@ def load_predictor(workdir: Path, *, which: str = "last") -> Predictor:
     with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
         step = checkpoints.find(which)
         spec = read_spec(workdir)
-        model = build_model(num_classes=spec.num_classes, **dataclasses.asdict(config.model))
+        model = build_model(
+            num_classes=spec.num_classes,
+            single_logit=single_logit(config.train, spec),
+            **dataclasses.asdict(config.model),
+        )
         mesh = make_mesh()
         shapes = variable_shapes(model, spec.image_shape)
         weights = "ema" if config.train.ema_decay else "params"

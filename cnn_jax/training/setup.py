@@ -2,25 +2,28 @@
 
 import dataclasses
 from collections.abc import Callable
-from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jax
 import optax
 from flax import linen as nn
 from jax.sharding import Mesh
+from jaxtyping import PyTree
 
 from cnn_jax.config import Config, steps_per_epoch, total_steps
 from cnn_jax.config_checks import validate
 from cnn_jax.data.augment import AugmentFn, check_augment, make_augment_fn
+from cnn_jax.data.augment.views import view_weights, views_of
 from cnn_jax.data.datasets import Dataset, Split, load_dataset
 from cnn_jax.data.normalization import Normalization, fit_normalization, normalize, to_unit
 from cnn_jax.data.resident import EvalBatches, Feed, take_batch
 from cnn_jax.errors import InputError
 from cnn_jax.models.registry import build_model, initialize, variable_shapes
 from cnn_jax.training.checkpoint import abstract
-from cnn_jax.training.losses import LossFn, cross_entropy
-from cnn_jax.training.optimizer import Schedule, make_optimizer, make_schedule
+from cnn_jax.training.losses import LossFn
+from cnn_jax.training.objective import make_eval_loss, make_loss, make_sums, single_logit
+from cnn_jax.training.optimizer import Schedule, check_freeze, make_optimizer, make_schedule
 from cnn_jax.training.parallel import (
     AXIS,
     check_batch_size,
@@ -31,6 +34,7 @@ from cnn_jax.training.parallel import (
 )
 from cnn_jax.training.state import Purpose, TrainState, create_train_state, key_for
 from cnn_jax.training.step import Batch, make_eval_step, make_train_step
+from cnn_jax.training.transfer import Transfer, read_shapes, transfer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +74,8 @@ def build_experiment(
             f"examples of {data.name}; take {len(dataset.train)} at most"
         )
     parts = _parts(config, dataset, loss_fn)
-    variable_shapes(parts["model"], dataset.spec.image_shape)
+    shapes = variable_shapes(parts["model"], dataset.spec.image_shape)
+    check_freeze(config.optim, shapes["params"])
     check_augment(data.augment, dataset.spec.image_shape)
     return Experiment(
         config=config,
@@ -100,25 +105,45 @@ def _parts(config: Config, dataset: Dataset, loss_fn: LossFn | None) -> dict[str
     schedule = make_schedule(config.optim, total_steps(config, examples))
     per_epoch = steps_per_epoch(config, examples)
     return {
-        "model": build_model(num_classes=dataset.spec.num_classes, **vars(config.model)),
+        "model": build_model(
+            num_classes=dataset.spec.num_classes,
+            single_logit=single_logit(config.train, dataset.spec),
+            **vars(config.model),
+        ),
         "tx": make_optimizer(config.optim, schedule, steps_per_epoch=per_epoch),
         "learning_rate": schedule,
-        "loss_fn": loss_fn or partial(cross_entropy, label_smoothing=config.train.label_smoothing),
+        "loss_fn": loss_fn or make_loss(config.train, dataset.spec, dataset.train.labels),
     }
 
 
-def initial_state(experiment: Experiment) -> TrainState:
-    """Returns the state before the first step, on the devices; a function of the seed alone."""
+def initial_state(experiment: Experiment, source: PyTree | None = None) -> TrainState:
+    """Returns the state before the first step, on the devices.
+
+    It is a function of the seed alone, or of that and of the variables to start from, `source`.
+    """
     key = key_for(experiment.config.seed, Purpose.INIT)
-    return jax.device_put(state_from(experiment, key), replicated(experiment.mesh))
+    return jax.device_put(state_from(experiment, key, source), replicated(experiment.mesh))
 
 
-def state_from(experiment: Experiment, key: jax.Array) -> TrainState:
-    """Returns the state before the first step, drawn from a key."""
+def state_from(experiment: Experiment, key: jax.Array, source: PyTree | None = None) -> TrainState:
+    """Returns the state before the first step, drawn from a key or taken from `source`."""
     shape = experiment.dataset.spec.image_shape
     variables = initialize(key, model=experiment.model, image_shape=shape)
+    if source is not None:
+        variables = transfer(variables, source).variables
     ema = experiment.config.train.ema_decay > 0
     return create_train_state(variables, experiment.tx, ema=ema)
+
+
+def check_source(experiment: Experiment) -> Transfer:
+    """Returns what the network would take over from the run `train.init_from`; reads no array.
+
+    Raises:
+      InputError: it is no run with a checkpoint, or of a network that differs beyond the head.
+    """
+    directory = experiment.config.train.init_from
+    shapes = variable_shapes(experiment.model, experiment.dataset.spec.image_shape)
+    return transfer(shapes, read_shapes(Path(directory)), name=f"train.init_from={directory}")
 
 
 def abstract_state(experiment: Experiment) -> TrainState:
@@ -153,6 +178,7 @@ def resident_train_step(experiment: Experiment) -> Callable:
         skip_nonfinite=config.train.skip_nonfinite > 0,
         axis_name=_axis(config),
         batch_norm=_batch_norm(config, devices),
+        sums_fn=make_sums(experiment.dataset.spec),
     )
 
     def jit_step(state: TrainState, feed: Feed, key: jax.Array) -> tuple:
@@ -185,17 +211,35 @@ def _batch_norm(config: Config, devices: int) -> dict[str, Any]:
     return {"axis_name": _axis(config)}
 
 
-def sharded_eval_step(experiment: Experiment) -> Callable:
-    """Returns eval_step(variables, batch) over all devices; the loss is without smoothing."""
+def sharded_eval_step(experiment: Experiment, *, test_views: bool = False) -> Callable:
+    """Returns eval_step(variables, batch) over all devices.
+
+    The loss is the config's without smoothing and class weights, whatever was trained with. With
+    `test_views` the logits are the mean over the views that the config asks for.
+    """
     normalization, mesh = experiment.normalization, experiment.mesh
+    config, spec = experiment.config, experiment.dataset.spec
+
+    data = config.data
+    views = {
+        "mirror": test_views and data.test_mirror,
+        "shift": data.test_shift if test_views else 0,
+    }
 
     def prepare_fn(images: jax.Array) -> jax.Array:
-        return normalize(to_unit(images), normalization)
+        seen = views_of(to_unit(images), **views, border=data.augment.border)
+        return normalize(seen.reshape(-1, *images.shape[1:]), normalization)
 
-    dtype = experiment.config.train.dtype
-    axis = _axis(experiment.config)
-    step = make_eval_step(experiment.model, cross_entropy, prepare_fn, dtype=dtype, axis_name=axis)
-    share = shard_batch if axis is None else own_share
+    step = make_eval_step(
+        experiment.model,
+        make_eval_loss(config.train, spec),
+        prepare_fn,
+        dtype=config.train.dtype,
+        axis_name=_axis(config),
+        sums_fn=make_sums(spec),
+        view_weights=view_weights(**views),
+    )
+    share = shard_batch if _axis(config) is None else own_share
     return lambda variables, batch: step(variables, share(batch, mesh))
 
 

@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import linen as nn
-from jaxtyping import Array, Int, Key, PyTree
+from jaxtyping import Array, Float, Int, Key, PyTree
 
 from cnn_jax.models.modules import batch_norm_over
 from cnn_jax.training.losses import LossFn
-from cnn_jax.training.metrics import Sums, classification_sums
+from cnn_jax.training.metrics import Sums, SumsFn, classification_sums
 from cnn_jax.training.state import TrainState
 
 Batch = dict[str, jax.Array]
@@ -29,6 +29,7 @@ def make_train_step(
     skip_nonfinite: bool = False,
     axis_name: str | None = None,
     batch_norm: dict[str, Any] | None = None,
+    sums_fn: SumsFn = classification_sums,
 ) -> Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Sums]]:
     """Returns train_step(state, batch, key) -> (state, sums); jit it once, donating the state.
 
@@ -38,7 +39,8 @@ def make_train_step(
     Args:
       model: its `apply` takes images and `train`.
       tx: the optimizer.
-      loss_fn: loss_fn(logits, labels) gives one value per example.
+      loss_fn: loss_fn(logits, batch) gives one value per example; the batch is as `augment_fn`
+        leaves it.
       augment_fn: augment_fn(key, batch) turns the raw batch into what the network takes.
       dtype: type of the computation; parameters, statistics and optimizer state keep theirs.
       accumulate: parts the batch is split into, one after the other through the network; the
@@ -48,6 +50,7 @@ def make_train_step(
       axis_name: the mapped axis over which the batch is spread, each device with an equal share
         and random numbers of its own; results are those of the whole batch on every one.
       batch_norm: over which examples it averages, options of `models.modules.batch_norm_over`.
+      sums_fn: sums_fn(logits, labels, losses) gives the sums of the metrics.
 
     Besides the sums there is `nonfinite`, the first parameter whose gradient is not finite, counted
     as in `jax.tree.leaves(params)`; -1 where all are.
@@ -63,8 +66,8 @@ def make_train_step(
                     mutable=["batch_stats"],
                     rngs={"dropout": key},
                 )
-            losses = loss_fn(logits, batch["label"])
-            sums = classification_sums(logits, batch["label"], losses)
+            losses = loss_fn(logits, batch)
+            sums = sums_fn(logits, batch["label"], losses)
             return losses.mean(), (sums, updated.get("batch_stats", {}))
 
         return jax.grad(objective, has_aux=True)(params)
@@ -134,6 +137,20 @@ def accumulated(gradient: Callable, parts: int) -> Callable:
     return gradient_of_parts
 
 
+def mean_of_views(
+    logits: Float[Array, "views_n classes"], weights: tuple[float, ...]
+) -> Float[Array, "n classes"]:
+    """Returns the weighted mean of each example's views, which come one after the other.
+
+    >>> mean_of_views(jnp.array([[1.0], [3.0], [5.0], [5.0]]), (0.5, 0.5)).tolist()
+    [[2.0], [5.0]]
+    """
+    if len(weights) == 1:
+        return logits
+    views = logits.reshape(-1, len(weights), logits.shape[-1])
+    return jnp.einsum("nvc,v->nc", views, jnp.array(weights, logits.dtype))
+
+
 def make_eval_step(
     model: nn.Module,
     loss_fn: LossFn,
@@ -141,18 +158,21 @@ def make_eval_step(
     *,
     dtype: str = "float32",
     axis_name: str | None = None,
+    sums_fn: SumsFn = classification_sums,
+    view_weights: tuple[float, ...] = (1.0,),
 ) -> Callable[[PyTree, Batch], tuple[Sums, jax.Array]]:
     """Returns eval_step(variables, batch) -> (sums, logits); examples masked out count nowhere.
 
-    `prepare_fn(images)` turns raw images into what the network takes, without randomness.
+    `prepare_fn(images)` turns raw images into what the network takes, without randomness: for each
+    image as many views, one after the other, as there are weights for the mean of their logits.
     With `axis_name` the batch is spread over that mapped axis; sums and logits are those of all.
     """
-    logits_fn = make_logits_fn(model, prepare_fn, dtype=dtype)
+    logits_fn = make_logits_fn(model, prepare_fn, dtype=dtype, view_weights=view_weights)
 
     def eval_step(variables: PyTree, batch: Batch) -> tuple[Sums, jax.Array]:
         logits = logits_fn(variables, batch["image"])
-        losses = loss_fn(logits, batch["label"])
-        sums = classification_sums(logits, batch["label"], losses, batch["mask"])
+        losses = loss_fn(logits, batch)
+        sums = sums_fn(logits, batch["label"], losses, batch["mask"])
         if axis_name is not None:
             sums = jax.lax.psum(sums, axis_name)
             logits = jax.lax.all_gather(logits, axis_name, tiled=True)
@@ -162,12 +182,17 @@ def make_eval_step(
 
 
 def make_logits_fn(
-    model: nn.Module, prepare_fn: Callable[[jax.Array], jax.Array], *, dtype: str = "float32"
+    model: nn.Module,
+    prepare_fn: Callable[[jax.Array], jax.Array],
+    *,
+    dtype: str = "float32",
+    view_weights: tuple[float, ...] = (1.0,),
 ) -> Callable[[PyTree, jax.Array], jax.Array]:
     """Returns logits(variables, images), in float32, of raw images; see `make_eval_step`."""
 
     def logits(variables: PyTree, images: jax.Array) -> jax.Array:
         prepared = prepare_fn(images).astype(dtype)
-        return model.apply(variables, prepared, train=False).astype(jnp.float32)
+        of_views = model.apply(variables, prepared, train=False).astype(jnp.float32)
+        return mean_of_views(of_views, view_weights)
 
     return logits

@@ -70,9 +70,10 @@ def member_step(experiment: Experiment) -> MemberFn:
     return step
 
 
-def member_eval_step(experiment: Experiment) -> MemberFn:
+def member_eval_step(experiment: Experiment, *, test_views: bool = False) -> MemberFn:
     """Returns the evaluation step of one member: f(state, (), batch) -> (sums,)."""
-    step = sharded_eval_step(dataclasses.replace(experiment, mesh=make_mesh(1)))
+    experiment = dataclasses.replace(experiment, mesh=make_mesh(1))
+    step = sharded_eval_step(experiment, test_views=test_views)
     return lambda state, own, batch: step(model_variables(state), batch)[:1]
 
 

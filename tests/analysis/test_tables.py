@@ -3,6 +3,7 @@ import csv
 import numpy as np
 import pytest
 
+from cnn_jax.analysis.evaluation import per_class
 from cnn_jax.analysis.tables import write_confusion_matrix, write_per_class
 
 MATRIX = np.array([[3, 1], [0, 4]])
@@ -22,7 +23,7 @@ def test_confusion_matrix_by_name(tmp_path):
 
 
 def test_per_class_table(tmp_path):
-    write_per_class(tmp_path / "a.csv", MATRIX, NAMES)
+    write_per_class(tmp_path / "a.csv", MATRIX.sum(axis=1), per_class(MATRIX), NAMES)
     header, *rows = _read(tmp_path / "a.csv")
     assert header == ["class", "examples", "precision", "recall", "f1"]
     assert [row[:2] for row in rows] == [["cat", "4"], [NAMES[1], "4"]]

@@ -79,6 +79,22 @@ def test_compressed_and_with_names(tmp_path):
     assert _load(path).spec.class_names == tuple(names)
 
 
+SEVERAL = (np.arange(20)[:, None] >> np.arange(3)) & 1  # every combination of three labels
+
+
+def test_several_labels_an_image(file):
+    path = file(images=IMAGES, labels=SEVERAL.astype(bool))
+    data = _load(path, test_fraction=0.5)
+    assert data.spec == dataset_spec(Data(name="npz", dir=str(path)))
+    assert data.spec.multi_label and data.spec.class_names == ("0", "1", "2")
+    places = {image.tobytes(): i for i, image in enumerate(IMAGES)}
+    for split in data.train, data.test:
+        found = [places[image.tobytes()] for image in split.images]
+        np.testing.assert_array_equal(split.labels, SEVERAL[found].astype(np.uint8), strict=True)
+    assert len(np.unique(data.test.labels, axis=0)) == 8  # each combination
+    assert not _load(file(images=IMAGES, labels=LABELS)).spec.multi_label
+
+
 def test_the_spec_reads_no_image(file, monkeypatch):
     path = file(images=IMAGES, labels=LABELS)
     monkeypatch.setattr(array_file._File, "images", None)
@@ -103,6 +119,9 @@ NAN = np.where(IMAGES.max() == IMAGES, np.nan, IMAGES.astype(np.float32))
         ({"images": np.zeros((20, 0, 8, 3), "u1")}, "shape 20 x 0 x 8 x 3"),
         ({"labels": LABELS[:19]}, "labels have shape 19 and images 20 x 4"),
         ({"labels": np.eye(4, dtype=int)[LABELS]}, r"one-hot .*argmax\(1\)"),
+        ({"labels": SEVERAL * 2}, "a column for each class, and hold 2; they must be 0 or 1"),
+        ({"labels": SEVERAL[:19]}, "labels have shape 19 x 3 and images 20 x 4"),
+        ({"labels": SEVERAL, "class_names": np.array(list("abcd"))}, "3 columns .* 4 class_names"),
         ({"labels": LABELS / 1}, r"labels are float64; .*astype\(int\)"),
         ({"labels": LABELS - 1}, "labels has a label -1; labels count from 0"),
         ({"labels": LABELS * 0}, "one class only"),
@@ -125,6 +144,10 @@ def test_sets_that_do_not_fit(file):
     assert "train 4 x 5 x 3, test 4 x 5 x 1" in refused("npz", path)
     assert "holds x_train, y_train; it should" in refused(
         "npz", file(x_train=IMAGES, y_train=LABELS)
+    )
+    sets = {"x_train": IMAGES, "y_train": SEVERAL, "x_test": IMAGES, "y_test": LABELS}
+    assert "labels of its sets differ in shape: train 20 x 3, test 20" in refused(
+        "npz", file(**sets)
     )
     assert "holds no images" in refused("npz", file(images=IMAGES[:0], labels=LABELS[:0]))
     assert "holds nothing" in refused("npz", file())

@@ -2,8 +2,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from sklearn.metrics import accuracy_score, hamming_loss
 
-from cnn_jax.training.metrics import classification_sums, compute, merge
+from cnn_jax.training.metrics import classification_sums, compute, merge, multi_label_sums
 
 LOGITS = jnp.array([[2.0, 1.0], [0.0, 3.0], [5.0, 4.0], [1.0, 9.0]])  # says 0, 1, 0, 1
 LABELS = jnp.array([0, 0, 0, 1])
@@ -53,3 +54,18 @@ def test_merge_adds_in_float64():
 def test_compute_divides_by_examples_or_by_steps():
     totals = {"loss": 6.0, "correct": 3.0, "examples": 4.0, "steps": 2.0, "grad_norm": 5.0}
     assert compute(totals) == {"loss": 1.5, "accuracy": 0.75, "grad_norm": 2.5}
+
+
+def test_several_labels_an_example_are_right_together_and_one_by_one():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(40, 3)).astype(np.float32)
+    labels = np.where(rng.random((40, 3)) < 0.8, logits > 0, logits < 0).astype(np.uint8)
+    mask = np.arange(40) < 31
+    losses = jnp.where(mask, 0.5, jnp.nan)
+    sums = jax.jit(multi_label_sums)(logits, labels, losses, mask)
+    metrics = compute(merge([jax.device_get(sums)]))
+    there, predicted = labels[mask], logits[mask] > 0
+    assert metrics["accuracy"] == pytest.approx(accuracy_score(there, predicted))
+    assert 0 < metrics["accuracy"] < metrics["label_accuracy"] < 1
+    assert metrics["label_accuracy"] == pytest.approx(1 - hamming_loss(there, predicted))
+    assert metrics["loss"] == 0.5

@@ -119,7 +119,9 @@ def test_the_result_states_members_and_means(straight):
     accuracies = [m["test_accuracy"] for m in each]
     assert result["test_accuracy"] == pytest.approx(np.mean(accuracies))
     assert result["test_accuracy_std"] == pytest.approx(np.std(accuracies, ddof=1))
-    assert result["test_accuracy_ci95"] == pytest.approx(3.18244630528 / 2 * np.std(accuracies, ddof=1))
+    assert result["test_accuracy_ci95"] == pytest.approx(
+        3.18244630528 / 2 * np.std(accuracies, ddof=1)
+    )
     first = result["combinations"][0]
     assert first["values"] == {"optim.learning_rate": 0.05}
     assert first["test_accuracy"]["mean"] == pytest.approx(np.mean(accuracies[:2]))

@@ -7,7 +7,7 @@ import optax
 from flax import linen as nn
 
 from cnn_jax.models.modules import BatchNorm, Dropout, Flatten
-from cnn_jax.training.losses import cross_entropy
+from cnn_jax.training.losses import cross_entropy, of_labels
 from cnn_jax.training.state import Purpose, create_train_state, key_for, model_variables
 from cnn_jax.training.step import make_eval_step, make_train_step
 from tests.training.tiny import Tiny
@@ -51,7 +51,10 @@ def _unchanged(key, batch):
     return batch
 
 
-def _setup(model, *, loss_fn=cross_entropy, augment_fn=_unchanged, tx=None, **options):
+CROSS_ENTROPY = of_labels(cross_entropy)
+
+
+def _setup(model, *, loss_fn=CROSS_ENTROPY, augment_fn=_unchanged, tx=None, **options):
     tx = tx or optax.sgd(0.5)
     variables = model.init(jax.random.key(0), jnp.zeros((1, *SHAPE)), train=False)
     state = create_train_state(variables, tx)
@@ -91,7 +94,7 @@ def test_running_statistics_take_in_the_batch():
 
 
 def test_every_step_draws_anew_from_one_key():
-    def loss_fn(logits, labels):
+    def loss_fn(logits, batch):
         return logits @ jnp.exp2(jnp.arange(64.0) - 32)  # tells masks apart
 
     state, step = _setup(Dropped(), loss_fn=loss_fn, tx=optax.sgd(0.0))
@@ -135,7 +138,7 @@ def test_evaluation_counts_what_the_mask_lets_through():
     state, _ = _setup(model)
     losses, correct, _ = _by_hand(np.asarray(state.params["kernel"], np.float64))
     mask = np.array([True, False, True, True, False, True])
-    step = jax.jit(make_eval_step(model, cross_entropy, lambda images: images * 2))
+    step = jax.jit(make_eval_step(model, of_labels(cross_entropy), lambda images: images * 2))
     half = {"image": BATCH["image"] / 2, "label": BATCH["label"], "mask": jnp.asarray(mask)}
     sums, logits = step(model_variables(state), half)
     np.testing.assert_allclose(sums["loss"], losses[mask].sum(), rtol=1e-5)
@@ -149,7 +152,23 @@ def test_evaluation_uses_the_running_statistics():
     state, _ = _setup(model)
     stats = {"norm": {"mean": jnp.array([1.0]), "var": jnp.array([4.0])}}
     variables = {**model_variables(state), "batch_stats": stats}
-    step = make_eval_step(model, cross_entropy, lambda images: images)
+    step = make_eval_step(model, of_labels(cross_entropy), lambda images: images)
     _, logits = step(variables, {**BATCH, "mask": jnp.ones(6, bool)})
     expected = (IMAGES.reshape(6, -1)[:, :CLASSES] - 1) / np.sqrt(4 + 1e-5)
     np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_the_logits_of_views_are_averaged():
+    model = Linear()
+    state, _ = _setup(model)
+    variables = model_variables(state)
+
+    def prepare(images):
+        return jnp.stack([images, images * 3], axis=1).reshape(-1, *SHAPE)
+
+    loss_fn, batch = of_labels(cross_entropy), {**BATCH, "mask": jnp.ones(6, bool)}
+    step = make_eval_step(model, loss_fn, prepare, view_weights=(0.25, 0.75))
+    plain = make_eval_step(model, loss_fn, lambda images: images * 2.5)
+    (sums, logits), (expected_sums, expected) = step(variables, batch), plain(variables, batch)
+    np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(sums["loss"], expected_sums["loss"], rtol=1e-5)

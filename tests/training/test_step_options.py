@@ -9,8 +9,8 @@ import pytest
 from cnn_jax.config import Optim
 from cnn_jax.errors import InputError
 from cnn_jax.models.registry import build_model
-from cnn_jax.training.losses import cross_entropy
-from cnn_jax.training.optimizer import make_optimizer, make_schedule, matrix_axes
+from cnn_jax.training.losses import cross_entropy, of_labels
+from cnn_jax.training.optimizer import check_freeze, make_optimizer, make_schedule, matrix_axes
 from cnn_jax.training.state import Purpose, create_train_state, key_for, model_variables
 from cnn_jax.training.step import make_train_step
 
@@ -27,7 +27,7 @@ MODEL = build_model("lenet_same", 10)
 def steps(count, tx, *, ema=False, **options):
     variables = MODEL.init(jax.random.key(1), BATCH["image"][:1], train=False)
     state = create_train_state(variables, tx, ema=ema)
-    step = jax.jit(make_train_step(MODEL, tx, cross_entropy, lambda k, b: b, **options))
+    step = jax.jit(make_train_step(MODEL, tx, of_labels(cross_entropy), lambda k, b: b, **options))
     states = [state]
     for _ in range(count):
         state, sums = step(state, BATCH, KEY)
@@ -105,3 +105,13 @@ def test_the_rate_drops_where_the_loss_stays():
     assert sizes[-1] < 1.0
     drops = [i for i in range(1, 18) if sizes[i] < sizes[i - 1]]
     assert all(i % 3 in (0, 2) for i in drops)
+
+
+@pytest.mark.parametrize(("pattern", "found"), [("convolution", "none"), ("", ""), (".", "all")])
+def test_a_freeze_pattern_that_finds_nothing_or_all_is_refused(pattern, found):
+    params = {"conv1": {"kernel": jnp.ones(1)}, "logits": {"kernel": jnp.ones(1)}}
+    if not pattern:
+        check_freeze(Optim(freeze=pattern), params)
+        return
+    with pytest.raises(InputError, match=f"is '{pattern}', which finds {found} of the parameters"):
+        check_freeze(Optim(freeze=pattern), params)

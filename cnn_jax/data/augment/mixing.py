@@ -6,23 +6,25 @@ The batch should be shuffled, as training batches are. Labels come out as shares
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from cnn_jax.data.augment.draws import Images, PRNGKey, Strength, per_image
 from cnn_jax.data.augment.erasing import box_mask
 
-Labels = Int[Array, " n"] | Float[Array, "n classes"]
+Labels = Int[Array, " n"] | UInt8[Array, "n classes"] | Float[Array, "n classes"]
 Mixed = tuple[Images, Float[Array, "n classes"]]
 
 
 def soft_labels(labels: Labels, *, num_classes: int) -> Float[Array, "n {num_classes}"]:
-    """Returns labels as shares of each class; those that are shares already stay.
+    """Returns labels as shares of each class; those that are shares, or zeros and ones, stay.
 
     >>> from cnn_jax.data.augment.mixing import soft_labels
     >>> soft_labels(jax.numpy.array([1, 0]), num_classes=2).tolist()
     [[0.0, 1.0], [1.0, 0.0]]
     """
-    return labels if labels.ndim == 2 else jax.nn.one_hot(labels, num_classes)
+    if labels.ndim == 1:
+        return jax.nn.one_hot(labels, num_classes)
+    return labels.astype(jnp.float32) if labels.dtype == jnp.uint8 else labels
 
 
 def random_mixup(

@@ -4,12 +4,12 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int32, UInt8
+from jaxtyping import UInt8
 
 from cnn_jax.config import Data
 from cnn_jax.data.carving import carve_test, take
 from cnn_jax.data.sources.memory import check_memory
-from cnn_jax.data.spec import Dataset, Spec, Split, shape_text
+from cnn_jax.data.spec import Dataset, Labels, Spec, Split, shape_text
 from cnn_jax.errors import InputError
 
 # Keys of images and labels. One set is split; several are train, validation and test.
@@ -41,7 +41,9 @@ def load(data: Data) -> Dataset:
     `test_labels` and, if there is, `validation_images`, `validation_labels` (`val_...`). Keras's
     names do as well: `x_train`, `y_train`, `x_test`, `y_test`.
 
-    Images are uint8, (N, H, W) or (N, H, W, C). Labels are whole numbers from 0, (N,) or (N, 1).
+    Images are uint8, (N, H, W) or (N, H, W, C). Labels are whole numbers from 0, (N,) or (N, 1); or
+    for each class whether the image is of it, zeros and ones (N, classes), where images may be of
+    any number of classes.
     `class_names` may name the classes; otherwise there are as many as the largest label says.
 
     Raises:
@@ -53,7 +55,9 @@ def load(data: Data) -> Dataset:
     splits = {part: Split(file.images(part), labels) for part, labels in file.labels.items()}
     if "all" in splits:
         whole = splits["all"]
-        is_test = carve_test(whole.labels, data.test_fraction, str(file.path))
+        # Of several labels an image, each combination counts as a class.
+        _, kinds = np.unique(whole.labels, axis=0, return_inverse=True)
+        is_test = carve_test(kinds.reshape(-1), data.test_fraction, str(file.path))
         splits = {"train": take(whole, ~is_test), "test": take(whole, is_test)}
     return Dataset(file.spec, splits["train"], splits.get("validation"), splits["test"])
 
@@ -79,8 +83,9 @@ class _File:
         if len(set(shapes.values())) > 1:
             found = ", ".join(f"{part} {shape_text(shape)}" for part, shape in shapes.items())
             raise InputError(f"{self.path}: the images of its sets differ in shape: {found}")
-        names = self._class_names()
-        self.spec = Spec(self.path.stem, next(iter(shapes.values())), names)
+        several = self._multi_label()
+        names, shape = self._class_names(several), next(iter(shapes.values()))
+        self.spec = Spec(self.path.stem, shape, names, multi_label=several)
 
     def images(self, part: str) -> UInt8[np.ndarray, "n h w c"]:
         """Returns the images of a part, with their channels."""
@@ -112,31 +117,55 @@ class _File:
             "labels, or train_images, train_labels, test_images and test_labels"
         )
 
-    def _labels(self, part: str) -> Int32[np.ndarray, " n"]:
+    def _labels(self, part: str) -> Labels:
         images, key = self.keys[part]
         shape, kind = self.headers[key]
         count = self.headers[images][0][:1]
-        if kind.kind not in "iu":
+        several = len(shape) == 2 and shape[1] > 1
+        if kind.kind not in ("iub" if several else "iu"):
             raise InputError(
                 f"{self.path}: {key} are {kind}; they must be whole numbers: labels.astype(int)"
             )
-        if len(shape) == 2 and shape[1] > 1:
-            raise InputError(
-                f"{self.path}: {key} have shape {shape_text(shape)}, as one-hot labels do; they "
-                "must be class numbers: labels.argmax(1)"
-            )
-        if shape[:1] != count or shape[1:] not in ((), (1,)):
+        if shape[:1] != count or (shape[1:] not in ((), (1,)) and not several):
             raise InputError(
                 f"{self.path}: {key} have shape {shape_text(shape)} and {images} "
                 f"{shape_text(self.headers[images][0])}; there must be a label for each image"
             )
         if not shape[0]:
             raise InputError(f"{self.path}: {images} holds no images")
+        if several:
+            return self._label_vectors(key)
         labels = self._read(key).reshape(-1)
         if labels.min() < 0 or labels.max() >= 2**31:
             worst = labels.min() if labels.min() < 0 else labels.max()
             raise InputError(f"{self.path}: {key} has a label {worst}; labels count from 0")
         return labels.astype(np.int32)
+
+    def _label_vectors(self, key: str) -> UInt8[np.ndarray, "n classes"]:
+        labels = self._read(key)
+        if labels.min() < 0 or labels.max() > 1:
+            worst = labels.min() if labels.min() < 0 else labels.max()
+            raise InputError(
+                f"{self.path}: {key} have shape {shape_text(labels.shape)}, a column for each "
+                f"class, and hold {worst}; they must be 0 or 1"
+            )
+        return labels.astype(np.uint8)
+
+    def _multi_label(self) -> bool:
+        """Whether labels are vectors; those of all sets must be, and equally long."""
+        widths = {labels.shape[1:] for labels in self.labels.values()}
+        if len(widths) > 1:
+            shapes = {part: shape_text(labels.shape) for part, labels in self.labels.items()}
+            found = ", ".join(f"{part} {shape}" for part, shape in shapes.items())
+            raise InputError(f"{self.path}: the labels of its sets differ in shape: {found}")
+        several = widths != {()}
+        if several and all((labels.sum(axis=1) == 1).all() for labels in self.labels.values()):
+            key = next(iter(self.keys.values()))[1]
+            raise InputError(
+                f"{self.path}: {key} name one class an image, as one-hot labels do; they must be "
+                "class numbers: labels.argmax(1)"
+            )
+        return several
 
     def _image_shape(self, part: str) -> tuple[int, int, int]:
         key = self.keys[part][0]
@@ -174,8 +203,9 @@ class _File:
             return f"{found}; save np.rint(images).astype(np.uint8)"
         return f"{found}; scale them to 0 to 255, round, and save as np.uint8"
 
-    def _class_names(self) -> tuple[str, ...]:
-        top = max(int(labels.max()) for labels in self.labels.values())
+    def _class_names(self, several: bool) -> tuple[str, ...]:
+        tops = (labels.shape[1] - 1 if several else labels.max() for labels in self.labels.values())
+        top = int(max(tops))
         if top == 0:
             raise InputError(f"{self.path} has one class only; at least two are needed")
         if "class_names" not in self.headers:
@@ -184,6 +214,10 @@ class _File:
         if kind.kind != "U" or len(shape) != 1:
             raise InputError(f"{self.path}: class_names must be a list of strings, not {kind}")
         names = tuple(self._read("class_names").tolist())
+        if several and top + 1 != len(names):
+            raise InputError(
+                f"{self.path} has {top + 1} columns of labels, but {len(names)} class_names"
+            )
         if top >= len(names):
             raise InputError(
                 f"{self.path} has a label {top}, but {len(names)} class_names; "
