@@ -42,8 +42,10 @@ def member_configs(config: Config) -> list[Config]:
     Raises:
       InputError: the values can't be read, can't differ between members, or are wrong for a run.
 
+    >>> from cnn_jax.config import Train
     >>> population = Population(seeds=2, values="optim.learning_rate=0.1,0.3")
-    >>> [(c.optim.learning_rate, c.seed) for c in member_configs(Config(population=population))]
+    >>> config = Config(train=Train(epochs=1), population=population)
+    >>> [(c.optim.learning_rate, c.seed) for c in member_configs(config)]
     [(0.1, 0), (0.1, 1), (0.3, 0), (0.3, 1)]
     """
     seeds = [config.seed + i for i in range(max(1, config.population.seeds))]
