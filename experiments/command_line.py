@@ -13,6 +13,7 @@ from ml_collections import config_flags
 from cnn_jax.config import Config, flatten
 from cnn_jax.data.sources.cache import cache_dir
 from cnn_jax.errors import InputError, RunError, unknown
+from cnn_jax.training.interruption import Stopped
 from experiments import configs
 
 FAILED, WRONG_INPUT, STOPPED = 1, 2, 75
@@ -44,7 +45,7 @@ def read_config(flag: flags.FlagHolder) -> Config:
 
 
 def run(main: Callable[[Sequence[str]], int | None]) -> None:
-    """Runs a command and exits with its code; wrong flags and InputError exit with 2."""
+    """Runs a command and exits with its code: 2 after wrong flags and InputError, 75 if stopped."""
 
     def guarded(argv: Sequence[str]) -> int | None:
         _quieten()
@@ -53,6 +54,9 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
             return main(argv)
         except InputError as error:
             return _refuse(error)
+        except Stopped as stopped:
+            print(stopped, file=sys.stderr)
+            return STOPPED
         except RunError as error:
             _say(error)
             return FAILED

@@ -26,7 +26,6 @@ from cnn_jax.config import is_population  # noqa: E402
 from cnn_jax.config_checks import validate  # noqa: E402
 from cnn_jax.models.registry import build_model  # noqa: E402
 from cnn_jax.training.clock import Clock  # noqa: E402
-from cnn_jax.training.interruption import Stopped  # noqa: E402
 from cnn_jax.training.loop import train_and_evaluate  # noqa: E402
 from cnn_jax.training.population import train_population  # noqa: E402
 from experiments import command_line  # noqa: E402
@@ -37,7 +36,7 @@ _CHECK = flags.DEFINE_boolean("check", False, "only validate and print the compl
 _ALSO = flags.DEFINE_multi_string("also", [], "with --check: more flags, to check as well")
 
 
-def main(argv: Sequence[str]) -> int | None:
+def main(argv: Sequence[str]) -> None:
     """Runs the command."""
     command_line.refuse_arguments(argv)
     if _CHECK.value:
@@ -45,13 +44,8 @@ def main(argv: Sequence[str]) -> int | None:
     config = command_line.read_config(_CONFIG)
     stamp = time.strftime("%Y%m%d-%H%M%S")
     workdir = Path(_WORKDIR.value or f"runs/{config.name}/{stamp}")
-    try:
-        train = train_population if is_population(config) else train_and_evaluate
-        train(config, workdir, clock=Clock("import", _START))
-    except Stopped as stopped:
-        print(stopped, file=sys.stderr)
-        return command_line.STOPPED
-    return None
+    train = train_population if is_population(config) else train_and_evaluate
+    train(config, workdir, clock=Clock("import", _START))
 
 
 def check(more: Sequence[str]) -> None:

@@ -1,0 +1,73 @@
+"""Knowledge distillation: a network learns from a trained one's logits beside the labels.
+
+    python -m experiments.train --config=lenet_digits --workdir=runs/teacher
+    python -m experiments.distill --config=lenet_digits --teacher=runs/teacher \
+        --config.model.width=0.25 [--temperature=4] [--weight=0.9] [--workdir=DIR]
+
+Hinton, Vinyals, Dean: Distilling the Knowledge in a Neural Network (arXiv 1503.02531). The loss is
+(1 - weight) · cross-entropy + weight · T² · KL(teacher ‖ student), both at temperature T.
+
+This is a study as others may be: what is new plugs in as `augment_fn` and `loss_fn`, all else is
+that of any run. The teacher sees the very images that the student does.
+"""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+from absl import flags
+
+from cnn_jax.config import is_population
+from cnn_jax.data.datasets import dataset_spec
+from cnn_jax.errors import InputError
+from cnn_jax.training.loop import train_and_evaluate
+from cnn_jax.training.losses import cross_entropy
+from cnn_jax.training.predictor import load_predictor
+from experiments import command_line
+
+_CONFIG = command_line.define_config()
+_TEACHER = flags.DEFINE_string("teacher", None, "the run directory of the trained network")
+_TEMPERATURE = flags.DEFINE_float("temperature", 4.0, "T, of both softmaxes", lower_bound=1e-3)
+_WEIGHT = flags.DEFINE_float("weight", 0.9, "of the teacher", lower_bound=0, upper_bound=1)
+_WORKDIR = flags.DEFINE_string("workdir", None, "run directory; default: a new one under runs/")
+
+
+def main(argv: Sequence[str]) -> None:
+    """Runs the command."""
+    command_line.refuse_arguments(argv)
+    config = command_line.read_config(_CONFIG)
+    if not _TEACHER.value:
+        raise InputError("--teacher=DIR is missing: the run directory of the trained network")
+    teacher = load_predictor(Path(_TEACHER.value), which="best")
+    images = (teacher.spec, teacher.config.data.normalization)
+    if images != (dataset_spec(config.data), config.data.normalization):
+        raise InputError(f"the run {_TEACHER.value} is of other images: they must be the student's")
+    if config.train.loss != "cross_entropy" or is_population(config):
+        raise InputError("distillation is of one run with train.loss=cross_entropy")
+    # The name is part of the run's config, so that one of another teacher or loss is refused.
+    loss = f"T={_TEMPERATURE.value:g}, weight {_WEIGHT.value:g}"
+    config.name += f" distilled from {_TEACHER.value} step {teacher.step}, {loss}"
+    workdir = Path(_WORKDIR.value or f"runs/distilled/{time.strftime('%Y%m%d-%H%M%S')}")
+    variables = jax.device_get(teacher.variables)  # constants of the step, on whatever devices
+
+    def augment_fn(key: jax.Array, batch: dict) -> dict:
+        return {**batch, "teacher": teacher.model.apply(variables, batch["image"], train=False)}
+
+    def loss_fn(logits: jax.Array, batch: dict) -> jax.Array:
+        own = cross_entropy(logits, batch["label"], label_smoothing=config.train.label_smoothing)
+        taught = divergence(batch["teacher"], logits, temperature=_TEMPERATURE.value)
+        return (1 - _WEIGHT.value) * own + _WEIGHT.value * taught
+
+    train_and_evaluate(config, workdir, loss_fn=loss_fn, augment_fn=augment_fn)
+
+
+def divergence(teacher: jax.Array, student: jax.Array, *, temperature: float) -> jax.Array:
+    """Returns T² · KL(teacher ‖ student) of logits softened by T, one value per example."""
+    q, p = (jax.nn.log_softmax(x.astype(jnp.float32) / temperature) for x in (teacher, student))
+    return temperature**2 * jnp.sum(jnp.exp(q) * (q - p), axis=-1)
+
+
+if __name__ == "__main__":
+    command_line.run(main)

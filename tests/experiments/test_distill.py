@@ -1,0 +1,44 @@
+"""The study that the README names, end to end in a shrunken form."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.distill import divergence
+from tests.experiments.command import run_all
+
+
+def test_the_divergence_is_that_of_the_softened_softmaxes():
+    teacher, student = (3 * jax.random.normal(jax.random.key(i), (4, 5)) for i in (0, 1))
+    q, p = (np.exp(np.asarray(x, np.float64) / 2.5) for x in (teacher, student))
+    q, p = (x / x.sum(axis=1, keepdims=True) for x in (q, p))
+    expected = 2.5**2 * (q * np.log(q / p)).sum(axis=1)
+    np.testing.assert_allclose(divergence(teacher, student, temperature=2.5), expected, rtol=1e-4)
+    gradient = jax.grad(lambda s: divergence(teacher, s, temperature=2.5).sum())(student)
+    np.testing.assert_allclose(gradient, 2.5 * (p - q), atol=1e-5)
+    assert jnp.all(divergence(teacher, teacher, temperature=1.0) == 0)
+
+
+def test_a_student_learns_from_a_finished_run(finished, tmp_path):
+    teacher, _ = finished
+    common = ["--config=lenet_digits", f"--teacher={teacher}", "--weight=1", "--workdir=student"]
+    steps = ["--config.train.steps=150", "--config.model.width=1"]
+    right, wrong, other, resumed = run_all(
+        "distill",
+        [
+            [*common, *steps],
+            [*common, *steps, "--temperature=2"],
+            [*common, *steps, "--config.data.normalization=unit", "--workdir=other"],
+            [*common, *steps],
+        ],
+        cwd=tmp_path,
+    )
+    assert right.code == 0, right.err
+    result = json.loads((tmp_path / "student" / "result.json").read_text())
+    assert "distilled from" in result["config"] and "T=4, weight 1" in result["config"]
+    assert result["test_accuracy"] > 0.6  # of labels it was shown none
+    assert wrong.code == 2 and "holds another run" in wrong.err
+    assert other.code == 2 and "is of other images" in other.err
+    assert resumed.code == 0 and "holds a finished run" in resumed.err
