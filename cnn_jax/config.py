@@ -23,6 +23,7 @@ SCHEDULES = ("constant", "linear", "cosine", "one_cycle", "step", "plateau")
 NORMALIZATIONS = ("unit", "mean", "mean_std", "per_pixel", "zca")
 BORDERS = ("zero", "edge", "reflect")
 BAD_EXAMPLES = ("raise", "skip")
+MONITORS = ("accuracy", "loss")
 LOSSES = ("cross_entropy", "binary")
 DTYPES = ("float32", "bfloat16")
 PARALLEL = ("jit", "pmap")
@@ -138,7 +139,7 @@ class Optim:
     warmup: float = 0.0  # linear from zero over this fraction of the run
     milestones: tuple[float, ...] = ()  # schedule "step": where the rate drops
     decay_factor: float = 0.1  # schedules "step" and "plateau": by what it is multiplied
-    plateau_patience: int = 10  # schedule "plateau": epochs without a lower training loss
+    plateau_patience: int = 10  # schedule "plateau": epochs whose mean training loss isn't lower
     clip_norm: float = 0.0  # global gradient norm; 0: no clipping
     freeze: str = ""  # regular expression; parameters whose path it finds are not trained
 
@@ -157,9 +158,12 @@ class Train:
     accumulate: int = 1  # a step adds up the gradients of this many parts of its batch
     batch_statistics: str = "global"  # of batch norm; or "ghost": each device's share by itself
     ema_decay: float = 0.0  # evaluate a moving average of the weights; 0: the weights
+    deterministic: bool = False  # the same bits from every run on a GPU too, where that is slower
     skip_nonfinite: int = 0  # steps left out, at most, for gradients that are not finite
-    patience: int = 0  # evaluations without improvement before a run ends early; 0: never
-    min_change: float = 0.0  # by how much the accuracy must rise to be an improvement
+    monitor: str = "accuracy"  # or loss: of the validation split, what makes the best checkpoint
+    patience: int = 0  # evaluations without improvement before a run ends early; 0: never; if
+    # set, the best weights are those tested
+    min_change: float = 0.0  # by how much `monitor` must get better to be an improvement
     max_seconds: float = 0.0  # stop then, as on SIGTERM; 0: no limit
     on_save_error: str = "stop"  # or "continue", when a checkpoint can't be written
     log_every: int = 50  # steps

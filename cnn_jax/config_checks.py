@@ -10,6 +10,7 @@ from cnn_jax.config import (
     COMBINATIONS,
     DTYPES,
     LOSSES,
+    MONITORS,
     NORMALIZATIONS,
     ON_SAVE_ERROR,
     OPTIMIZERS,
@@ -32,6 +33,7 @@ def validate(config: Config) -> None:
     _check_augment(data.augment)
     _one_of("optim.name", optim.name, OPTIMIZERS)
     _one_of("optim.schedule", optim.schedule, SCHEDULES)
+    _one_of("train.monitor", train.monitor, MONITORS)
     _one_of("train.loss", train.loss, LOSSES)
     _one_of("train.dtype", train.dtype, DTYPES)
     _one_of("train.batch_statistics", train.batch_statistics, BATCH_STATISTICS)

@@ -99,11 +99,16 @@ def global_avg_pool(x: Float[Array, "n *spatial c"]) -> Float[Array, "n c"]:
 
 
 def _reduce_max(x: Array, windows: tuple, strides: tuple, pairs: tuple) -> Array:
-    """The one place where windows are maximised."""
-    if math.prod(windows) > _MAX_TAPS:
-        return lax.reduce_window(
-            x, -jnp.inf, lax.max, *_with_batch_and_channel(windows, strides, pairs)
-        )
+    """The one place where windows are maximised.
+
+    A large window is maximised along one dimension after the other, the last first: so the first
+    of equals still is the first in C order.
+    """
+    if math.prod(windows) > _MAX_TAPS and sum(f > 1 for f in windows) > 1:
+        for i in reversed(range(len(windows))):
+            along = (_along(i, windows, 1), _along(i, strides, 1), _along(i, pairs, (0, 0)))
+            x = _reduce_max(x, *along)
+        return x
     # A negative high padding crops what no window sees.
     fitted = [(0, 0, 0)]
     for n, f, s, (low, high) in zip(x.shape[1:-1], windows, strides, pairs, strict=True):
@@ -111,6 +116,10 @@ def _reduce_max(x: Array, windows: tuple, strides: tuple, pairs: tuple) -> Array
         fitted.append((low, last + f - low - n, 0))
     x = lax.pad(x, jnp.array(-jnp.inf, x.dtype), [*fitted, (0, 0, 0)])
     return _max_over_taps(x, windows, strides)
+
+
+def _along(dimension: int, values: Sequence, elsewhere: int | tuple[int, int]) -> tuple:
+    return tuple(v if i == dimension else elsewhere for i, v in enumerate(values))
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(1, 2))

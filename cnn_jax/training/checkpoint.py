@@ -1,6 +1,7 @@
 """Checkpoints of the train state through Orbax: written in the background, latest and best kept."""
 
 import json
+import math
 import shutil
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -20,7 +21,8 @@ KEPT_LATEST = 2  # one more than needed, in case a crash damages the newest
 class Checkpoints:
     """The checkpoints of one run directory; use as a context manager, so that saves finish.
 
-    The best checkpoint is the one saved with the highest `accuracy`; of equals, the earliest.
+    The best checkpoint is the one saved with the highest `score`, or `accuracy` where its metrics
+    have no score; of equals, the earliest.
     """
 
     def __init__(
@@ -59,12 +61,9 @@ class Checkpoints:
 
     @property
     def best(self) -> tuple[int, float] | None:
-        """The step and accuracy of the best checkpoint, None if none was saved with metrics."""
-        scored = [
-            (step, metrics["accuracy"])
-            for step in self._manager.all_steps()
-            if "accuracy" in (metrics := self.metrics(step))
-        ]
+        """The step and score of the best checkpoint, None if none was saved with metrics."""
+        scores = {step: _score(self.metrics(step)) for step in self._manager.all_steps()}
+        scored = [(step, score) for step, score in scores.items() if score is not None]
         return max(scored, key=lambda item: (item[1], -item[0]), default=None)
 
     def metrics(self, step: int) -> dict[str, Any]:
@@ -173,10 +172,13 @@ class Checkpoints:
 
 
 def _rank(metrics: dict[str, Any]) -> tuple[float, float]:
-    """Of equal accuracies the earliest is best; what was not evaluated ranks below everything."""
-    if "accuracy" not in metrics:
-        return -1.0, metrics["step"]
-    return metrics["accuracy"], -metrics["step"]
+    """Of equal scores the earliest is best; what was not evaluated ranks below everything."""
+    score = _score(metrics)
+    return (-math.inf, metrics["step"]) if score is None else (score, -metrics["step"])
+
+
+def _score(metrics: dict[str, Any]) -> float | None:
+    return metrics.get("score", metrics.get("accuracy"))
 
 
 def _unreadable(directory: Path) -> list[str]:

@@ -20,7 +20,7 @@ from cnn_jax.training.checkpoint import Checkpoints
 from cnn_jax.training.clock import Clock
 from cnn_jax.training.interruption import Stopped, StopRequest, stop_on_signals
 from cnn_jax.training.losses import LossFn
-from cnn_jax.training.metrics import compute, merge
+from cnn_jax.training.metrics import compute, merge, score
 from cnn_jax.training.optimizer import path_name
 from cnn_jax.training.parallel import compile_step, replicated
 from cnn_jax.training.progress import Display
@@ -186,7 +186,11 @@ class Run:
     def _compile(self, state: TrainState) -> None:
         self.display.say("compiling …")
         config = self.experiment.config
-        placement = {"mesh": self.experiment.mesh, "way": config.parallel}
+        placement = {
+            "mesh": self.experiment.mesh,
+            "way": config.parallel,
+            "deterministic": config.train.deterministic,
+        }
         with self.clock.stage("compile"):
             self.key = jax.device_put(key_for(config.seed, Purpose.STEP), self.sharding)
             example = (state, self.feeder(0), self.key)
@@ -299,13 +303,19 @@ class Run:
             row |= {f"validation_{name}": value for name, value in metrics.items()}
         writers.write(row)
         self.display.row(row, self.experiment.steps)
-        least = self.best and self.best[1] + self.experiment.config.train.min_change
-        improved = metrics is not None and (least is None or metrics["accuracy"] > least)
-        if improved:
-            self.best = (step, metrics["accuracy"])
+        improved = metrics is not None and self._improves(step, metrics)
         if save or improved or last or step % self.checkpoint_every == 0:
             # Metrics go with improvements alone, so that the best on disk is the best here.
             self._save(step, state, metrics if improved else None)
+
+    def _improves(self, step: int, metrics: dict[str, float]) -> bool:
+        """Notes a validation and tells whether it is the best so far, by the least change asked."""
+        train = self.experiment.config.train
+        metrics["score"] = score(metrics, train.monitor)
+        if self.best and not metrics["score"] > self.best[1] + train.min_change:
+            return False
+        self.best = (step, metrics["score"])
+        return True
 
     def _save(self, step: int, state: PyTree, metrics: dict[str, Any] | None) -> None:
         try:
@@ -328,7 +338,7 @@ class Run:
     def result(self, state: TrainState) -> dict[str, Any]:
         """Returns what the finished run leaves: the test metrics, costs and provenance."""
         stopped_early = self.last_step < self.experiment.steps
-        if stopped_early:
+        if self.experiment.config.train.patience and self.best:
             state = self.checkpoints.restore(self.best[0], abstract_state(self.experiment))
         test = self.evaluate(self.test_step, state, self.test, self.experiment.dataset.test)
         with self.clock.stage("checkpoint"):
@@ -343,7 +353,7 @@ class Run:
     def _outcome(
         self, config: Config, steps: int, skipped: int, best: tuple[int, float] | None
     ) -> dict[str, Any]:
-        dataset = self.experiment.dataset
+        dataset, monitor = self.experiment.dataset, config.train.monitor
         return {
             "config": config.name,
             "seed": config.seed,
@@ -351,7 +361,8 @@ class Run:
             "skipped_steps": skipped,
             "resumed_from_step": self.start_step,
             "test_examples": len(dataset.test),
-            "best_validation": best and dict(zip(("step", "accuracy"), best, strict=True)),
+            "best_validation": best
+            and {"step": best[0], monitor: score({monitor: best[1]}, monitor)},
             "synthetic_data": dataset.spec.synthetic,
             "skipped_examples": list(dataset.skipped),
             "parameters": self.parameters,
@@ -374,5 +385,6 @@ class Run:
 
 def train_means(experiment: Experiment, step: int, totals: dict[str, float]) -> Row:
     """Returns the training metrics of the steps up to `step`, of which `totals` are the sums."""
-    means = {f"train_{name}": value for name, value in compute(totals).items()}
-    return means | {"learning_rate": float(experiment.learning_rate(step - 1))}
+    means = compute(totals)
+    rate = float(experiment.learning_rate(step - 1)) * means.pop("rate_scale", 1.0)
+    return {f"train_{name}": value for name, value in means.items()} | {"learning_rate": rate}

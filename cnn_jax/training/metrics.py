@@ -1,7 +1,7 @@
 """Metrics are sums that merge; the division comes last, on the host."""
 
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import jax.numpy as jnp
 import numpy as np
@@ -76,6 +76,15 @@ def compute(totals: dict[str, float]) -> dict[str, float]:
     }
     per_step = set(totals) - {*_PER_EXAMPLE, "examples", "steps"}
     return means | {name: totals[name] / totals["steps"] for name in sorted(per_step)}
+
+
+def score(metrics: Mapping[str, float], monitor: str) -> float:
+    """Returns how good validation metrics are, the higher the better: accuracy, or minus the loss.
+
+    >>> score({"loss": 0.5, "accuracy": 0.75}, "loss")
+    -0.5
+    """
+    return -metrics["loss"] if monitor == "loss" else metrics[monitor]
 
 
 def spread(values: Sequence[float]) -> dict[str, float | int | None]:

@@ -44,7 +44,9 @@ def make_optimizer(
     Weight decay skips biases and the parameters of norms. It is decoupled from the gradient in
     adamw, lamb and muon, and added to it (L2 regularisation) in the others. Parameters whose path
     matches `optim.freeze` stay as they are. With the schedule "plateau", `update` takes the
-    training loss as `value`, and the rate drops when its mean over an epoch stops falling.
+    training loss as `value`, and the rate drops when its mean over an epoch stops falling. It is
+    the training loss, and not the validation's as Keras would have it, since it is at hand inside
+    the compiled step, for every member of a population, and without a validation split.
     """
     optimizer = _OPTIMIZERS[optim.name](optim, schedule)
     clip = [optax.clip_by_global_norm(optim.clip_norm)] if is_on(optim.clip_norm) else []
@@ -58,6 +60,13 @@ def make_optimizer(
     tx = optax.chain(*clip, *decay, optimizer, *[plateau] * (optim.schedule == "plateau"))
     tx = freeze(tx, optim.freeze) if optim.freeze else tx
     return optax.with_extra_args_support(tx)
+
+
+def rate_scale(opt_state: PyTree) -> jax.Array | None:
+    """Returns by what the schedule "plateau" multiplies the rate; None with another schedule."""
+    kind = optax.contrib.ReduceLROnPlateauState
+    nodes = jax.tree.leaves(opt_state, is_leaf=lambda node: isinstance(node, kind))
+    return next((node.scale for node in nodes if isinstance(node, kind)), None)
 
 
 def _sgd(o: Optim, schedule: Schedule) -> optax.GradientTransformation:

@@ -65,7 +65,13 @@ def check_batch_size(batch_size: int, mesh: Mesh, *, parts: int = 1) -> None:
 
 
 def compile_step(
-    step: Callable, example: tuple, *, mesh: Mesh, way: str = "jit", donate: bool = False
+    step: Callable,
+    example: tuple,
+    *,
+    mesh: Mesh,
+    way: str = "jit",
+    donate: bool = False,
+    deterministic: bool = False,
 ) -> Callable:
     """Returns `step` compiled for arguments shaped and placed like `example`; results replicated.
 
@@ -77,14 +83,27 @@ def compile_step(
       mesh: the devices.
       way: "jit" or "pmap".
       donate: hand the first argument's memory over to the result.
+      deterministic: see `compiler_options`.
     """
+    options = compiler_options(deterministic)
     if way == "pmap":
-        return _compile_pmap(step, example, mesh=mesh, donate=donate)
+        return _compile_pmap(step, example, options, mesh=mesh, donate=donate)
     jitted = jax.jit(step, donate_argnums=(0,) if donate else (), out_shardings=replicated(mesh))
-    return jitted.lower(*example).compile()
+    return jitted.lower(*example).compile(options)
 
 
-def _compile_pmap(step: Callable, example: tuple, *, mesh: Mesh, donate: bool) -> Callable:
+def compiler_options(deterministic: bool) -> dict[str, bool]:
+    """Returns XLA's options for a program whose every run gives the same bits, on a GPU too.
+
+    No kernel is chosen by timing it, none whose sums come in no fixed order; a scatter becomes a
+    slow one. It is an option of the program and not of XLA_FLAGS, as those are read once a process.
+    """
+    return {"xla_gpu_deterministic_ops": True} if deterministic else {}
+
+
+def _compile_pmap(
+    step: Callable, example: tuple, options: dict[str, bool], *, mesh: Mesh, donate: bool
+) -> Callable:
     """pmap wants one argument that differs between the devices: here their numbers."""
     spread = NamedSharding(mesh, PartitionSpec(AXIS))
     numbers = jax.make_array_from_callback((mesh.size,), spread, np.arange(mesh.size).__getitem__)
@@ -97,5 +116,5 @@ def _compile_pmap(step: Callable, example: tuple, *, mesh: Mesh, donate: bool) -
         axis_size=mesh.size,
         donate_argnums=(1,) if donate else (),
     )
-    compiled = mapped.lower(numbers, *example).compile()
+    compiled = mapped.lower(numbers, *example).compile(options)
     return lambda *arguments: compiled(numbers, *arguments)

@@ -22,6 +22,7 @@ from cnn_jax.training.member_results import summary
 from cnn_jax.training.members import combinations, describe, differing, member_configs
 from cnn_jax.training.metrics import compute, merge
 from cnn_jax.training.optimizer import path_name
+from cnn_jax.training.parallel import compiler_options
 from cnn_jax.training.setup import Experiment, abstract_state, state_from, with_config
 from cnn_jax.training.standing import (
     DIVERGED,
@@ -69,6 +70,8 @@ class PopulationRun(Run):
     @staticmethod
     def check(experiment: Experiment) -> None:
         """Raises InputError unless the members can be compared as the config asks."""
+        if experiment.config.train.monitor != "accuracy":
+            raise InputError("a population compares its members by accuracy; unset train.monitor")
         if experiment.config.population.halving and experiment.dataset.validation is None:
             raise InputError(
                 "population.halving compares members by validation accuracy; set "
@@ -140,7 +143,8 @@ class PopulationRun(Run):
         configs = [member.config for member in self._seated()]
         new = self.program is None or not self.program.takes_any_number
         if new:
-            self.program = make_program(self.strategy, len(states), self.devices)
+            options = compiler_options(self.experiment.config.train.deterministic)
+            self.program = make_program(self.strategy, len(states), self.devices, options)
             self.experiment = dataclasses.replace(self.experiment, mesh=self.program.mesh)
             super()._place_data()
         self.feeder = MembersFeeder(

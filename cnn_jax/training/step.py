@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int, Key, PyTree
 from cnn_jax.models.modules import batch_norm_over
 from cnn_jax.training.losses import LossFn
 from cnn_jax.training.metrics import Sums, SumsFn, classification_sums
+from cnn_jax.training.optimizer import rate_scale
 from cnn_jax.training.state import TrainState
 
 Batch = dict[str, jax.Array]
@@ -93,8 +94,10 @@ def make_train_step(
         if skip_nonfinite:
             same = state.replace(step=state.step + 1, skipped=state.skipped + 1)
             new = jax.tree.map(lambda old, new: jnp.where(bad >= 0, old, new), same, new)
-        norm = optax.tree.norm(grads)
-        return new, sums | {"grad_norm": norm, "steps": jnp.ones((), jnp.int32), "nonfinite": bad}
+        sums |= {"grad_norm": optax.tree.norm(grads), "steps": jnp.ones((), jnp.int32)}
+        if (scale := rate_scale(opt_state)) is not None:
+            sums["rate_scale"] = scale
+        return new, sums | {"nonfinite": bad}
 
     return train_step
 

@@ -87,11 +87,16 @@ def own_inputs(configs: Sequence[Config], fields: Sequence[str]) -> list[dict[st
     return inputs
 
 
-def make_program(strategy: str, members: int, devices: int) -> "InTurns | Stacked":
-    """Returns the program of a strategy for so many members on, at most, so many devices."""
+def make_program(
+    strategy: str, members: int, devices: int, options: dict[str, bool] | None = None
+) -> "InTurns | Stacked":
+    """Returns the program of a strategy for so many members on, at most, so many devices.
+
+    `options` are the compiler's, see `parallel.compiler_options`.
+    """
     if strategy == "each":
-        return InTurns()
-    return Stacked(equal_share(members, devices), loop=strategy == "map")
+        return InTurns(options)
+    return Stacked(equal_share(members, devices), loop=strategy == "map", options=options)
 
 
 class InTurns:
@@ -99,8 +104,8 @@ class InTurns:
 
     takes_any_number = True
 
-    def __init__(self) -> None:
-        self.mesh = make_mesh(1)
+    def __init__(self, options: dict[str, bool] | None = None) -> None:
+        self.mesh, self._options = make_mesh(1), options
 
     def place(self, members: Sequence[PyTree]) -> list[PyTree]:
         """Returns the members' trees on the device."""
@@ -120,7 +125,7 @@ class InTurns:
         `example` holds these three as the calls will. `donate` hands the states' memory over.
         """
         (state, *_), (own, *_), shared = example
-        compiled = _compile(f, (state, own, shared), donate)
+        compiled = _compile(f, (state, own, shared), donate, self._options)
 
         def call(states: list, own: list, shared: PyTree) -> tuple[list, ...]:
             results = [compiled(*each, shared) for each in zip(states, own, strict=True)]
@@ -134,8 +139,8 @@ class Stacked:
 
     takes_any_number = False
 
-    def __init__(self, devices: int, *, loop: bool):
-        self.mesh, self._loop = make_mesh(devices), loop
+    def __init__(self, devices: int, *, loop: bool, options: dict[str, bool] | None = None):
+        self.mesh, self._loop, self._options = make_mesh(devices), loop, options
         self._spread = NamedSharding(self.mesh, PartitionSpec(*self.mesh.axis_names))
 
     def place(self, members: Sequence[PyTree]) -> PyTree:
@@ -160,7 +165,7 @@ class Stacked:
 
         `example` holds these three as the calls will. `donate` hands the states' memory over.
         """
-        return _compile(self._over_devices(self._over_members(f)), example, donate)
+        return _compile(self._over_devices(self._over_members(f)), example, donate, self._options)
 
     def _over_members(self, f: MemberFn) -> MemberFn:
         if not self._loop:
@@ -175,8 +180,10 @@ class Stacked:
         return jax.shard_map(f, mesh=self.mesh, check_vma=False, **specs)
 
 
-def _compile(f: MemberFn, example: tuple, donate: bool) -> Callable:
-    return jax.jit(f, donate_argnums=(0,) if donate else ()).lower(*example).compile()
+def _compile(
+    f: MemberFn, example: tuple, donate: bool, options: dict[str, bool] | None
+) -> Callable:
+    return jax.jit(f, donate_argnums=(0,) if donate else ()).lower(*example).compile(options)
 
 
 def equal_share(members: int, devices: int) -> int:

@@ -72,9 +72,31 @@ def test_nan_is_not_lost(stride, place):
     np.testing.assert_array_equal(gradient.ravel(), np.eye(4)[place])
 
 
-@pytest.mark.parametrize("window, stride", [(2, 2), (3, 2)])
+@pytest.mark.parametrize(
+    "windows, strides", [((9, 8), (9, 8)), ((8, 9), (3, 2)), ((1, 70), (1, 5))]
+)
+def test_large_windows_are_reduce_window(windows, strides):
+    pairs = [(f // 2, (f - 1) // 2) for f in windows]
+    x = jnp.asarray(distinct(2, 20, 90, 2) // 9)  # most windows hold a tie
+
+    @jax.jit
+    def both(x):
+        results = []
+        for pool in (
+            lambda x: layers.max_pool(x, window=windows, stride=strides, padding=pairs),
+            lambda x: stock(x, windows, strides, pairs),
+        ):
+            y, pull = jax.vjp(pool, x)
+            results.append((y, *pull(jnp.resize(jnp.arange(1.0, 9.0), y.shape))))
+        return results
+
+    for a, b in zip(*both(x), strict=True):
+        np.testing.assert_array_equal(a, b, strict=True)
+
+
+@pytest.mark.parametrize("window, stride", [(2, 2), (3, 2), (9, 9), (9, 4), ((1, 70), 1)])
 def test_the_gradient_scatters_nothing(window, stride):
     pool = lambda x: layers.max_pool(x, window=window, stride=stride).sum()
-    program = jax.jit(jax.grad(pool)).lower(jnp.zeros((1, 7, 7, 2))).as_text()
+    program = jax.jit(jax.grad(pool)).lower(jnp.zeros((1, 9, 80, 2))).as_text()
     assert "select_and_scatter" not in program
     assert "stablehlo.scatter" not in program

@@ -9,8 +9,16 @@ import pytest
 from cnn_jax.config import Optim
 from cnn_jax.errors import InputError
 from cnn_jax.models.registry import build_model
+from cnn_jax.training.loop import train_means
 from cnn_jax.training.losses import cross_entropy, of_labels
-from cnn_jax.training.optimizer import check_freeze, make_optimizer, make_schedule, matrix_axes
+from cnn_jax.training.optimizer import (
+    check_freeze,
+    make_optimizer,
+    make_schedule,
+    matrix_axes,
+    rate_scale,
+)
+from cnn_jax.training.setup import Experiment
 from cnn_jax.training.state import Purpose, create_train_state, key_for, model_variables
 from cnn_jax.training.step import make_train_step
 
@@ -105,6 +113,26 @@ def test_the_rate_drops_where_the_loss_stays():
     assert sizes[-1] < 1.0
     drops = [i for i in range(1, 18) if sizes[i] < sizes[i - 1]]
     assert all(i % 3 in (0, 2) for i in drops)
+    assert rate_scale(state) == sizes[-1] / sizes[0]
+    assert rate_scale(optax.sgd(0.1).init(params)) is None
+
+
+def test_rows_tell_the_rate_that_the_plateau_left():
+    optim = Optim(name="sgd", learning_rate=0.4, schedule="plateau", freeze="^conv")
+    schedule = make_schedule(optim, 10)
+    tx = make_optimizer(optim, schedule)
+    step = make_train_step(MODEL, tx, of_labels(cross_entropy), lambda key, batch: batch)
+
+    def first(key):
+        state = create_train_state(MODEL.init(key, BATCH["image"], train=False), tx)
+        return step(state, BATCH, key)[1]
+
+    assert "rate_scale" in jax.eval_shape(first, KEY)
+    totals = {"loss": 2.0, "examples": 8.0, "steps": 2.0, "rate_scale": 0.5}
+    experiment = object.__new__(Experiment)
+    object.__setattr__(experiment, "learning_rate", schedule)
+    row = train_means(experiment, 1, totals)
+    assert row == {"train_loss": 0.25, "learning_rate": pytest.approx(0.1)}
 
 
 @pytest.mark.parametrize(("pattern", "found"), [("convolution", "none"), ("", ""), (".", "all")])

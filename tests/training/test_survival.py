@@ -7,12 +7,16 @@ import jax
 import numpy as np
 import pytest
 
+from cnn_jax.analysis.evaluation import evaluate
 from cnn_jax.errors import InputError, RunError
 from cnn_jax.training.checkpoint import Checkpoints
 from cnn_jax.training.interruption import Stopped
 from cnn_jax.training.loop import train_and_evaluate
 from cnn_jax.training.progress import Display
+from cnn_jax.training.restore import restore_run
 from cnn_jax.training.run_directory import locked, read_json
+from cnn_jax.training.setup import eval_batches, sharded_eval_step
+from cnn_jax.training.state import model_variables
 from cnn_jax.training.writers import read_rows
 from tests.training.tiny import saved_state, tiny_config
 
@@ -185,11 +189,32 @@ def test_a_full_disk_is_said_and_earlier_checkpoints_stay(
         assert "No space left on device" in capsys.readouterr().err
 
 
-def test_a_run_without_improvement_ends_early_with_its_best_weights(tmp_path):
+@pytest.mark.parametrize("monitor", ["accuracy", "loss"])
+def test_a_run_without_improvement_ends_early_with_its_best_weights(monitor, tmp_path):
     config = tiny_config(steps=40, eval_every=2, log_every=100, checkpoint_every=100, patience=2)
+    config.train.monitor = monitor
     config.optim.learning_rate = 1e-12
     config.train.min_change = 0.2
     result = train_and_evaluate(config, tmp_path)
     assert result["stopped_early"]
     assert (result["best_validation"]["step"], result["steps"]) == (2, 6)
     assert saved_state(tmp_path, config, "best")[0] == 2
+    row = read_rows(tmp_path / "metrics.jsonl")[0]
+    assert result["best_validation"][monitor] == row[f"validation_{monitor}"]
+
+
+def test_with_patience_the_best_weights_are_tested_even_after_the_last_step(tmp_path):
+    config = tiny_config(steps=4, eval_every=2, checkpoint_every=2, patience=9, min_change=0.99)
+    result = train_and_evaluate(config, tmp_path)
+    assert not result["stopped_early"]
+    assert (result["best_validation"]["step"], result["steps"]) == (2, 4)
+    experiment, step, state = restore_run(tmp_path, which="best")
+    test = experiment.dataset.test
+    found = evaluate(
+        jax.jit(sharded_eval_step(experiment)),
+        model_variables(state),
+        eval_batches(experiment, test),
+        examples=len(test),
+    )
+    assert step == 2
+    assert found.metrics["loss"] == pytest.approx(result["test_loss"], rel=1e-5)
