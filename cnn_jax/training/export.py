@@ -23,14 +23,13 @@ from cnn_jax.training.parallel import replicated
 from cnn_jax.training.predictor import Predictor, compile_logits
 from cnn_jax.training.run_directory import write_json
 from cnn_jax.weights.files import read_safetensors
-from cnn_jax.weights.names import Arrays, by_name, to_variables
+from cnn_jax.weights.names import CONSTANTS, Arrays, by_name, to_variables
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 # How far the logits may be from the run's own, as a share of the largest: another program rounds in
 # another order.
 TOLERANCE = {"float32": 1e-4, "bfloat16": 5e-2}
 _CHECKED = (1, 5)  # images at once, in the comparison
-_NORMALIZATION = "normalization/"  # before the names of its constants
 
 Logits = Callable[[UInt8[np.ndarray, "n h w c"]], Float[np.ndarray, "n classes"]]
 
@@ -71,7 +70,7 @@ def export_safetensors(predictor: Predictor, path: Path) -> float:
     from safetensors.numpy import save
 
     constants = {
-        f"{_NORMALIZATION}{name}": value
+        f"{CONSTANTS}{name}": value
         for name, value in vars(predictor.normalization).items()
         if isinstance(value, np.ndarray)
     }
@@ -90,9 +89,9 @@ def export_safetensors(predictor: Predictor, path: Path) -> float:
 def _restore(predictor: Predictor, arrays: Arrays) -> Predictor:
     """Returns a predictor whose every number is the file's."""
     constants = {
-        name.removeprefix(_NORMALIZATION): arrays.pop(name)
+        name.removeprefix(CONSTANTS): arrays.pop(name)
         for name in [*arrays]
-        if name.startswith(_NORMALIZATION)
+        if name.startswith(CONSTANTS)
     }
     variables = to_variables(arrays, predictor.variables)
     return dataclasses.replace(
