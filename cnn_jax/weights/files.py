@@ -29,7 +29,7 @@ def load_weights(path: Path) -> Arrays:
     Raises:
       InputError: there is no such file, it is of another kind, or damaged.
     """
-    readers = {".safetensors": _read_safetensors, ".npz": _read_npz, ".pth": read_pth}
+    readers = {".safetensors": read_safetensors, ".npz": _read_npz, ".pth": read_pth}
     readers[".pt"] = read_pth
     if not path.is_file():
         raise InputError(f"there is no file {path}")
@@ -39,7 +39,12 @@ def load_weights(path: Path) -> Arrays:
     return {name: _widened(array) for name, array in arrays.items()}
 
 
-def _read_safetensors(path: Path) -> Arrays:
+def read_safetensors(path: Path) -> Arrays:
+    """Returns the arrays of a .safetensors file as they are.
+
+    Raises:
+      InputError: it can't be read.
+    """
     import safetensors
 
     try:

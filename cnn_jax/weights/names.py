@@ -10,6 +10,8 @@ from cnn_jax.errors import InputError
 
 Arrays = dict[str, np.ndarray]
 
+CONSTANTS = "normalization/"  # before the names of a run's normalisation constants in a file
+
 
 def by_name(variables: Mapping[str, PyTree]) -> Arrays:
     """Returns every array of the variables by its layer and name; no two collections share one.

@@ -3,6 +3,8 @@
 import struct
 import zipfile
 
+import numpy as np
+
 STORAGES = {
     "float32": "FloatStorage",
     "float64": "DoubleStorage",
@@ -62,6 +64,7 @@ def write_state_dict(path, arrays, *, wrap=lambda state: state):
     """Writes arrays as torch.save(OrderedDict(...)) does."""
     values, storages = {}, {}
     for i, (name, array) in enumerate(arrays.items()):
+        array = array if array.flags.f_contiguous else np.ascontiguousarray(array)
         strides = [stride // array.itemsize for stride in array.strides]
         kind = STORAGES[array.dtype.name]
         values[name] = tensor(str(i), kind, 0, array.shape, strides)

@@ -7,6 +7,7 @@ from cnn_jax.models.registry import build_model, variable_shapes
 from cnn_jax.weights.names import by_name
 from cnn_jax.weights.torchvision import match_torchvision
 from tests.weights import state_dicts
+from tests.weights.arrays import random_arrays
 
 # network and its options, image shape, torchvision's layers
 NETWORKS = {
@@ -28,22 +29,11 @@ def _shapes(name):
     return variable_shapes(build_model(network, 7, **options), image_shape), layers
 
 
-def _arrays(shapes):
-    rng = np.random.default_rng(0)
-    return {name: rng.random(s.shape, np.float32) for name, s in _flat(shapes).items()}
-
-
-def _flat(shapes):
-    """As by_name, which makes arrays of its leaves."""
-    paths = jax.tree_util.tree_leaves_with_path(shapes)
-    return {jax.tree_util.keystr(p[1:], simple=True, separator="/"): leaf for p, leaf in paths}
-
-
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("prefix", ["", "module."])
 def test_every_array_gets_to_its_place(name, prefix):
     shapes, layers = _shapes(name)
-    arrays = _arrays(shapes)
+    arrays = random_arrays(shapes)
     theirs = state_dicts.state_dict(layers, arrays)
     shuffled = sorted(theirs, key=lambda key: key[::-1])
     match = match_torchvision({prefix + key: theirs[key] for key in shuffled}, shapes)
@@ -95,6 +85,6 @@ def _without(key):
 )
 def test_what_does_not_fit_is_named(name, change, message):
     shapes, layers = _shapes(name)
-    theirs = change(state_dicts.state_dict(layers, _arrays(shapes)))
+    theirs = change(state_dicts.state_dict(layers, random_arrays(shapes)))
     with pytest.raises(InputError, match=message):
         match_torchvision(theirs, shapes)
