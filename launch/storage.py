@@ -13,6 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import IntegrityError, ProgrammingError
 
 from launch.command_line import LaunchError
+from launch.locks import one_at_a_time
 
 JOURNAL = "journal.log"
 _MAKING_TABLES = 5  # seconds that may take
@@ -36,11 +37,29 @@ def open_storage(address: str, workdir: Path, *, grace: int) -> optuna.storages.
             return _open_database(address, grace)
         path = Path(address) if address else workdir / JOURNAL
         path.parent.mkdir(parents=True, exist_ok=True)
-        return optuna.storages.JournalStorage(JournalFileBackend(str(path)))
+        lock = _Lock(path.with_name(f".{path.name}.lock"))
+        return optuna.storages.JournalStorage(JournalFileBackend(str(path), lock))
     except Exception as error:  # each database and driver has errors of its own
         reason = str(error).strip() or type(error).__name__
         where = _without_password(address) if address else str(workdir / JOURNAL)
         raise LaunchError(f"the storage {where} can't be used: {reason.splitlines()[0]}") from error
+
+
+class _Lock:
+    """A journal file's lock; Optuna's own outlive a process that is killed by half a minute."""
+
+    def __init__(self, path: Path):
+        self._path = path
+
+    def acquire(self) -> bool:
+        """Waits for the lock."""
+        self._held = contextlib.ExitStack()
+        self._held.enter_context(one_at_a_time(self._path))
+        return True
+
+    def release(self) -> None:
+        """Gives it up."""
+        self._held.close()
 
 
 def _open_database(address: str, grace: int) -> optuna.storages.RDBStorage:

@@ -9,7 +9,7 @@ from optuna.trial import TrialState
 
 from launch.command_line import STOPPED, LaunchError
 from launch.devices import Place
-from launch.jobs import Job, plan, records, trained_config
+from launch.jobs import Job, plan, record, trained_config
 from launch.training import Training, read_result, read_rows
 from launch.trials import Point, Trials
 
@@ -62,11 +62,9 @@ def attempt(
                 return
         _not_worthwhile(trials, job)  # too late for it, but its curve is kept
         try:
-            for (point, _), record in zip(
-                job.members, records(job, settings.objectives), strict=True
-            ):
-                runs[point.number].append(record)
-                configs.setdefault(point.number, trained_config(job))
+            for member in job.members:
+                runs[member.point.number].append(record(job, member, settings.objectives))
+                configs.setdefault(member.point.number, trained_config(member))
         except LaunchError as error:
             return _fail(trials, points, str(error), say, at_once=True)
     for point in points:
@@ -108,13 +106,13 @@ def _not_worthwhile(trials: Trials, job: Job) -> bool:
     """Notes how far a job has come; returns whether its single point should be pruned."""
     rows = read_rows(job.workdir)
     if rows:
-        for point, seed in job.members:
-            point.latest = {"seed": seed, **rows[-1]}
-    (point, seed), *others = job.members
+        for each in job.members:
+            each.point.latest = {"seed": each.seed, **rows[-1]}
+    member, *others = job.members
     objectives, first = trials.settings.objectives, trials.settings.config["seed"]
-    if others or len(objectives) > 1 or not objectives[0].by_validation or seed != first:
+    if others or len(objectives) > 1 or not objectives[0].by_validation or member.seed != first:
         return False
-    return trials.should_prune(point, objectives[0].curve(rows))
+    return trials.should_prune(member.point, objectives[0].curve(rows))
 
 
 def _fail(trials: Trials, points: list[Point], reason: str, say: Say, *, at_once: bool) -> None:
