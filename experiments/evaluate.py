@@ -1,15 +1,18 @@
 """Evaluates a run's checkpoint exactly: every example of a split counts once.
 
-    python -m experiments.evaluate --workdir=DIR [--split=test] [--checkpoint=last]
+    python -m experiments.evaluate --workdir=DIR [--split=test] [--checkpoint=last] [--member=N]
 
 Prints one JSON object; writes the confusion matrix and a table per class into DIR/evaluation;
 where images have several labels each, the table alone. Views of each image (`data.test_mirror`,
-`data.test_shift`) are averaged on every split.
+`data.test_shift`) are averaged on every split. Of a population it evaluates the member chosen, or
+else all; each has a directory of its own.
 """
 
 import json
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -19,6 +22,7 @@ from cnn_jax.analysis.evaluation import confusion_matrix, evaluate, per_class, p
 from cnn_jax.analysis.tables import write_confusion_matrix, write_per_class
 from cnn_jax.data.spec import Labels, Spec
 from cnn_jax.errors import InputError
+from cnn_jax.training.member_directory import find_member, member_directories
 from cnn_jax.training.restore import restore_run
 from cnn_jax.training.setup import eval_batches, sharded_eval_step
 from cnn_jax.training.state import model_variables
@@ -27,6 +31,7 @@ from experiments import command_line
 _WORKDIR = flags.DEFINE_string("workdir", None, "the run directory")
 _SPLIT = flags.DEFINE_enum("split", "test", ["test", "validation", "train"], "which examples")
 _CHECKPOINT = flags.DEFINE_enum("checkpoint", "last", ["last", "best"], "best by validation")
+_MEMBER = flags.DEFINE_integer("member", None, "of a population; default: all", lower_bound=0)
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "where the data lies now, if it has moved")
 
 
@@ -36,6 +41,20 @@ def main(argv: Sequence[str]) -> None:
     if _WORKDIR.value is None:
         raise InputError("--workdir=DIR is missing: the directory of a run")
     workdir = Path(_WORKDIR.value)
+    if _MEMBER.value is not None:
+        workdir = find_member(workdir, _MEMBER.value)
+    members = member_directories(workdir)
+    if not members:
+        print(json.dumps(_evaluate(workdir)))
+        return
+    results = [_evaluate(member) for member in members]
+    accuracy = f"{_SPLIT.value}_accuracy"
+    mean = statistics.fmean(result[accuracy] for result in results)
+    print(json.dumps({"workdir": str(workdir), accuracy: mean, "members": results}))
+
+
+def _evaluate(workdir: Path) -> dict[str, Any]:
+    """Returns the metrics of a run; writes its tables."""
     experiment, step, state = restore_run(
         workdir, which=_CHECKPOINT.value, data_dir=_DATA_DIR.value
     )
@@ -51,7 +70,7 @@ def main(argv: Sequence[str]) -> None:
     _write_tables(workdir / "evaluation", evaluation.logits, split.labels, experiment.dataset.spec)
     metrics = {f"{_SPLIT.value}_{name}": value for name, value in evaluation.metrics.items()}
     facts = {"workdir": str(workdir), "checkpoint": _CHECKPOINT.value, "step": step}
-    print(json.dumps(facts | metrics | {f"{_SPLIT.value}_examples": evaluation.examples}))
+    return facts | metrics | {f"{_SPLIT.value}_examples": evaluation.examples}
 
 
 def _write_tables(directory: Path, logits: np.ndarray, labels: Labels, spec: Spec) -> None:

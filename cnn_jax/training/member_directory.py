@@ -7,6 +7,8 @@ from typing import Any
 import jax
 from jaxtyping import PyTree
 
+from cnn_jax.config import is_population
+from cnn_jax.errors import InputError
 from cnn_jax.training.checkpoint import Checkpoints
 from cnn_jax.training.run_directory import (
     DATASET,
@@ -14,6 +16,7 @@ from cnn_jax.training.run_directory import (
     NORMALIZATION,
     RESULT,
     create_run,
+    read_config,
     write_json,
 )
 from cnn_jax.training.setup import Experiment, abstract_state
@@ -29,6 +32,33 @@ def member_directory(workdir: Path, number: int) -> Path:
     'runs/p/members/003'
     """
     return workdir / MEMBERS / f"{number:03d}"
+
+
+def member_directories(workdir: Path) -> list[Path]:
+    """Returns the members' directories of the population in `workdir`; of a single run, none.
+
+    Raises:
+      InputError: it is a population that has not finished.
+    """
+    if not is_population(read_config(workdir)):
+        return []
+    if not (workdir / RESULT).exists():
+        raise InputError(f"the population in {workdir} has not finished; train it to its end first")
+    return sorted((workdir / MEMBERS).iterdir())
+
+
+def find_member(workdir: Path, number: int) -> Path:
+    """Returns the directory of one member.
+
+    Raises:
+      InputError: there is no such member.
+    """
+    members = member_directories(workdir)
+    if not members:
+        raise InputError(f"{workdir} is a single run and has no members; leave --member out")
+    if number >= len(members):
+        raise InputError(f"there is no member {number}; they are numbered 0 to {len(members) - 1}")
+    return members[number]
 
 
 def write_member(

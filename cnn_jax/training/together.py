@@ -24,6 +24,7 @@ from jaxtyping import PyTree
 
 from cnn_jax.config import Config, flatten, with_fields
 from cnn_jax.data.resident import Feed
+from cnn_jax.errors import RunError
 from cnn_jax.training.parallel import make_mesh, replicated
 from cnn_jax.training.setup import (
     Experiment,
@@ -165,7 +166,10 @@ class Stacked:
 
         `example` holds these three as the calls will. `donate` hands the states' memory over.
         """
-        return _compile(self._over_devices(self._over_members(f)), example, donate, self._options)
+        whole = self._over_devices(self._over_members(f))
+        compiled = _compile(whole, example, donate, self._options)
+        _check_memory(compiled.memory_analysis(), device_memory(self.mesh.devices.flat[0]))
+        return compiled
 
     def _over_members(self, f: MemberFn) -> MemberFn:
         if not self._loop:
@@ -184,6 +188,24 @@ def _compile(
     f: MemberFn, example: tuple, donate: bool, options: dict[str, bool] | None
 ) -> Callable:
     return jax.jit(f, donate_argnums=(0,) if donate else ()).lower(*example).compile(options)
+
+
+def device_memory(device: jax.Device) -> int | None:
+    """Returns how many bytes a device has for programs, None where it doesn't say."""
+    return (device.memory_stats() or {}).get("bytes_limit")
+
+
+def _check_memory(needs: Any, available: int | None) -> None:
+    if needs is None or available is None:
+        return
+    parts = needs.argument_size_in_bytes, needs.output_size_in_bytes, needs.temp_size_in_bytes
+    total = sum(parts) - needs.alias_size_in_bytes
+    if total > available:
+        raise RunError(
+            f"the members' program needs {total / 2**30:.2g} GiB of each device, which has "
+            f"{available / 2**30:.2g}; take fewer members, more devices, a smaller "
+            "data.batch_size or population.strategy=map"
+        )
 
 
 def equal_share(members: int, devices: int) -> int:
