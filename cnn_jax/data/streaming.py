@@ -116,11 +116,14 @@ def _read_ahead(
         _mark_flags_parsed()
         dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
     iterator = iter(dataset)
-    try:
+    if not workers:
         yield from iterator
+        return
+    try:
+        # Copied out of the shared memory, which the device's array would otherwise hold on to.
+        yield from (jax.tree.map(np.array, batch) for batch in iterator)
     finally:
-        if workers:
-            iterator.close()  # or its processes outlive it
+        iterator.close()  # or its processes outlive it
 
 
 class Prefetch:
