@@ -33,8 +33,7 @@ def imagenet(tmp_path_factory):
     return data_dir
 
 
-def test_resnet50_runs_on_images_in_imagenets_form(imagenet, tmp_path, monkeypatch):
-    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # compiling is most of the time
+def test_resnet50_runs_on_images_in_imagenets_form(imagenet, tmp_path):
     place = f"--config.data.dir={imagenet}"
     answer = run("train", *SHRUNK, place, "--workdir=run", cwd=tmp_path)
     assert answer.code == 0, answer.err
