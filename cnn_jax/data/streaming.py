@@ -193,12 +193,12 @@ class StreamFeeder:
         workers: int,
         sharding: NamedSharding,
     ):
-        shapes = {"image": split.images.shape[1:], "label": (), "index": (), "epoch": ()}
+        one, labels = ((), np.int32), split.labels
+        parts = {"image": (split.images.shape[1:], np.uint8), "index": one, "epoch": one}
+        parts["label"] = (labels.shape[1:], labels.dtype)
         self._example = {
-            name: jax.ShapeDtypeStruct(
-                (batch_size, *shape), np.uint8 if shape else np.int32, sharding=sharding
-            )
-            for name, shape in shapes.items()
+            name: jax.ShapeDtypeStruct((batch_size, *shape), dtype, sharding=sharding)
+            for name, (shape, dtype) in parts.items()
         }
         batches = train_batches(
             split, seed=seed, batch_size=batch_size, start=start, stop=stop, workers=workers

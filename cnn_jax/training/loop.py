@@ -228,7 +228,7 @@ class Run:
                     )
         return state
 
-    def _feed(self, step: int, running: list[dict]) -> Any:
+    def _feed(self, step: int, running: list) -> Any:
         """Returns what the step takes its batch from, having waited for it if need be."""
         self.feeder.hold_back(running)
         with self.clock.stage("input"):

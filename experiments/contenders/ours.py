@@ -29,7 +29,6 @@ def build(task: Task) -> Contender:
 
 def _place_for_training(experiment: Experiment) -> Callable[[], Started]:
     config, mesh = experiment.config, experiment.mesh
-    sharding = replicated(mesh)
     feeder = Feeder(
         experiment.dataset.train,
         seed=config.seed,
@@ -39,7 +38,7 @@ def _place_for_training(experiment: Experiment) -> Callable[[], Started]:
 
     def start() -> Started:
         state, taken = initial_state(experiment), 0
-        key = jax.device_put(key_for(config.seed, Purpose.STEP), sharding)
+        key = jax.device_put(key_for(config.seed, Purpose.STEP), replicated(mesh))
         example = (state, feeder(0), key)
         step = compile_step(
             fed_train_step(experiment), example, mesh=mesh, way=config.parallel, donate=True

@@ -109,5 +109,5 @@ def test_eight_devices_are_streamed_to(resident, make_config, tmp_path):
 def test_the_feed_goes_by_the_memory_of_the_devices(memory, feed, make_config, monkeypatch):
     from cnn_jax.training import setup
 
-    monkeypatch.setattr(setup, "_device_memory", lambda mesh: memory)
+    monkeypatch.setattr(setup, "device_memory", lambda mesh: [memory])
     assert setup.build_experiment(make_config("auto")).dataset.feed == feed
