@@ -89,12 +89,11 @@ def load(data: Data, *, memory: int | None = None) -> Dataset:
         decoded = {"train": _select(whole, ~is_test), "test": _select(whole, is_test)}
         parts = {"train": files, "test": files}
     _warn_of_duplicates(root, parts, decoded)
-    splits = {part: Split(each.images, each.labels) for part, each in decoded.items()}
-    if feed == "streaming":
-        splits = {
-            part: Split(_on_disk(root, parts[part], each, facts, data), each.labels)
-            for part, each in decoded.items()
-        }
+    splits = {}
+    for part, each in decoded.items():
+        streamed = feed == "streaming"
+        images = _on_disk(root, parts[part], each, facts, data) if streamed else each.images
+        splits[part] = Split(images, each.labels)
     return Dataset(facts, splits["train"], splits.get("validation"), splits["test"], skipped, feed)
 
 
