@@ -24,6 +24,7 @@ NORMALIZATIONS = ("unit", "mean", "mean_std", "per_pixel", "zca")
 BORDERS = ("zero", "edge", "reflect")
 BAD_EXAMPLES = ("raise", "skip")
 MONITORS = ("accuracy", "loss")
+FEEDS = ("auto", "resident", "streaming")
 LOSSES = ("cross_entropy", "binary")
 DTYPES = ("float32", "bfloat16")
 PARALLEL = ("jit", "pmap")
@@ -92,6 +93,8 @@ class Data:
     class_names: tuple[str, ...] = ()  # that an image folder must have; empty: whatever it has
     on_bad_example: str = "raise"  # or "skip": leave bad image files out, and list them
     synthetic: Synthetic = field(default_factory=Synthetic)
+    feed: str = "auto"  # resident: on the device; streaming: read as needed; auto: by its size
+    workers: int = 0  # processes that decode what is streamed; 0: threads of this one
     batch_size: int = 128
     eval_batch_size: int = 512
     validation_fraction: float = 0.1  # of the training split, the same examples for every seed
@@ -203,6 +206,7 @@ def placement_fields(config: Config) -> set[str]:
     Where TFDS data lies is one of them; the path of an image folder or array file is the data.
     """
     fields = {"devices", "parallel", "train.max_seconds", "train.on_save_error"}
+    fields |= {"data.feed", "data.workers"}
     return fields if config.data.name in PATH_SOURCES else fields | {"data.dir"}
 
 

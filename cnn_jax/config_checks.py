@@ -9,6 +9,7 @@ from cnn_jax.config import (
     BORDERS,
     COMBINATIONS,
     DTYPES,
+    FEEDS,
     LOSSES,
     MONITORS,
     NORMALIZATIONS,
@@ -21,6 +22,7 @@ from cnn_jax.config import (
     Config,
     Data,
     flatten,
+    is_population,
 )
 from cnn_jax.errors import InputError, unknown
 
@@ -52,6 +54,8 @@ def validate(config: Config) -> None:
             raise InputError(f"{name} is {value}; it must be at least 0 and below 1")
     if config.model.width is not None and not config.model.width > 0:
         raise InputError(f"model.width is {config.model.width}; it must be above 0")
+    if is_population(config) and data.feed == "streaming":
+        raise InputError("data.feed is streaming; a population takes resident (or auto)")
     if config.seed >= 2**32:
         raise InputError(f"seed is {config.seed}; it must be below 2**32")
     if not optim.learning_rate > 0:
@@ -104,6 +108,12 @@ def _check_augment(augment: Augment) -> None:
 
 def _check_data(data: Data) -> None:
     _one_of("data.on_bad_example", data.on_bad_example, BAD_EXAMPLES)
+    _one_of("data.feed", data.feed, FEEDS)
+    if data.workers and data.feed == "resident":
+        raise InputError(
+            f"data.workers is {data.workers}, but data.feed=resident decodes nothing while it "
+            "trains; leave one of them out"
+        )
     if data.channels not in (1, 3):
         raise InputError(f"data.channels is {data.channels}; it must be 1 (gray) or 3 (RGB)")
     shape = data.synthetic.image_shape
@@ -121,6 +131,7 @@ def _lower_bounds(config: Config) -> list[tuple[str, Any, float]]:
         ("model.depth", config.model.depth, 1),
         ("data.batch_size", data.batch_size, 1),
         ("data.eval_batch_size", data.eval_batch_size, 1),
+        ("data.workers", data.workers, 0),
         ("data.image_size", data.image_size, 0),
         ("data.test_shift", data.test_shift, 0),
         ("data.synthetic.classes", data.synthetic.classes, 2),

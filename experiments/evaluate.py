@@ -22,9 +22,10 @@ from cnn_jax.analysis.evaluation import confusion_matrix, evaluate, per_class, p
 from cnn_jax.analysis.tables import write_confusion_matrix, write_per_class
 from cnn_jax.data.spec import Labels, Spec
 from cnn_jax.errors import InputError
+from cnn_jax.training.feeding import eval_batches
 from cnn_jax.training.member_directory import find_member, member_directories
 from cnn_jax.training.restore import restore_run
-from cnn_jax.training.setup import eval_batches, sharded_eval_step
+from cnn_jax.training.setup import sharded_eval_step
 from cnn_jax.training.state import model_variables
 from experiments import command_line
 

@@ -33,7 +33,10 @@ def evaluate(
       batches: the split in order, the last batch padded; `mask` is false for the padding.
       examples: how many true examples the split has; the count is checked against it.
     """
-    outputs = [eval_step(variables, batch) for batch in batches]
+    outputs = []
+    for batch in batches:
+        outputs.append(eval_step(variables, batch))
+        jax.block_until_ready(outputs[-2:-1])  # or streamed batches would pile up on the device
     sums, logits = zip(*jax.device_get(outputs), strict=True)
     totals = merge(sums)
     if totals["examples"] != examples:

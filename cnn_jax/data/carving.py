@@ -36,7 +36,7 @@ def carve_validation(train: Split, fraction: float | int) -> tuple[Split, Split 
     order = np.argsort(np.random.Philox(key=_VALIDATION_KEY).random_raw(size), kind="stable")
     chosen = np.zeros(size, bool)
     chosen[order[:count]] = True
-    return take(train, ~chosen), take(train, chosen)
+    return train.only(~chosen), train.only(chosen)
 
 
 def carve_test(
@@ -73,8 +73,3 @@ def choose_test(labels: Int[np.ndarray, " n"], *, count: int) -> Bool[np.ndarray
     is_test = np.zeros(len(labels), bool)
     is_test[by_class[np.arange(count) * len(labels) // count]] = True
     return is_test
-
-
-def take(split: Split, chosen: Bool[np.ndarray, " n"]) -> Split:
-    """Returns the marked examples of a split, in their order."""
-    return Split(split.images[chosen], split.labels[chosen])

@@ -6,12 +6,13 @@ from types import ModuleType
 from cnn_jax.config import Data
 from cnn_jax.data.carving import carve_validation
 from cnn_jax.data.sources import array_file, image_folder, synthetic, tfds_source
+from cnn_jax.data.sources.memory import available_memory
 from cnn_jax.data.spec import Dataset, Spec, Split
 from cnn_jax.errors import InputError
 
 __all__ = ["Dataset", "Spec", "Split", "dataset_spec", "load_dataset"]
 
-# Each has spec(data) and load(data). Any other name is TFDS's.
+# Each has spec(data) and load(data, memory=...). Any other name is TFDS's.
 SOURCES = {"image_folder": image_folder, "npz": array_file, "synthetic": synthetic}
 
 # Fields that some sources alone take: to set them for another is a mistake, not a no-op.
@@ -44,8 +45,8 @@ def dataset_spec(data: Data) -> Spec:
     return _source(data).spec(data)
 
 
-def load_dataset(data: Data) -> Dataset:
-    """Reads a dataset into memory: `data.name` says from where, `data.dir` from which place.
+def load_dataset(data: Data, *, memory: int | None = None) -> Dataset:
+    """Opens a dataset: `data.name` says from where, `data.dir` from which place.
 
     - "image_folder": `data.dir` is a folder of train/CLASS/* and test/CLASS/* (and validation or
       val), or of CLASS/*, of which `data.test_fraction` is set apart for testing, the same files
@@ -63,6 +64,12 @@ def load_dataset(data: Data) -> Dataset:
     random choice that depends on nothing but the number of training examples; both parts keep
     their order; 0 carves none. TFDS's own validation is used if `data.validation_split` names it.
 
+    Images are read into memory, or left on disk and decoded whenever they are asked for, as
+    `data.feed` says; "auto" goes by `memory`, the bytes there are for them (by default those of
+    the host, of which the sources take a share). Those left on disk are decoded once all the same,
+    the first time ever: damaged ones are found, labels checked, normalisation constants exact.
+    Those of npz and synthetic are always in memory, and streamed from there.
+
     Raises:
       InputError: the data is not there, damaged or of a kind that doesn't fit; or it doesn't fit
         into memory; or the fields contradict each other.
@@ -73,7 +80,7 @@ def load_dataset(data: Data) -> Dataset:
             f"data.validation_fraction is {data.validation_fraction}; "
             "it must be at least 0 and less than 1"
         )
-    dataset = source.load(data)
+    dataset = source.load(data, memory=memory or available_memory())
     if dataset.validation is not None:
         return dataset
     train, validation = carve_validation(dataset.train, data.validation_fraction)

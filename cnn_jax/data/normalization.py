@@ -20,6 +20,7 @@ import numpy as np
 from jaxtyping import Array, Float, UInt8
 
 from cnn_jax.config import NORMALIZATIONS
+from cnn_jax.data.on_disk import ImagesOnDisk
 from cnn_jax.errors import InputError, unknown
 
 ZCA_LIMIT = 32 * 32 * 3  # values of an image; its matrix holds the square of that
@@ -64,7 +65,7 @@ class Normalization:
 
 
 def fit_normalization(
-    images: UInt8[np.ndarray, "n h w c"], kind: str, *, epsilon: float = 1e-2
+    images: UInt8[np.ndarray, "n h w c"] | ImagesOnDisk, kind: str, *, epsilon: float = 1e-2
 ) -> Normalization:
     """Returns the constants for `kind`, computed from `images`.
 
@@ -75,6 +76,8 @@ def fit_normalization(
     ZCA whitening multiplies by U (Λ + epsilon)^(−1/2) Uᵀ, where U Λ Uᵀ is the covariance of the
     flattened images in [0, 1] (arXiv 1512.00809, table 1). `epsilon` keeps directions that hardly
     vary from being blown up; it adds to their variance.
+
+    Images on disk are decoded for "per_pixel" and "zca" alone; what the others need is known.
 
     Raises:
       InputError: the kind is unknown, or the images are too large for "zca".
@@ -95,13 +98,16 @@ def fit_normalization(
 
 
 def _moments(
-    images: UInt8[np.ndarray, "n h w c"], axis: tuple[int, ...] = ()
+    images: UInt8[np.ndarray, "n h w c"] | ImagesOnDisk, axis: tuple[int, ...] = ()
 ) -> tuple[Float[np.ndarray, "#h #w c"], Float[np.ndarray, "#h #w c"]]:
     """Returns mean and deviation over all images, and over `axis` of an image, in [0, 1]."""
     total, squares = 0, 0
-    for chunk in _chunks(images):
-        total += chunk.sum(axis=0, dtype=np.int64)
-        squares += (chunk.astype(np.uint32) ** 2).sum(axis=0, dtype=np.int64)
+    if isinstance(images, ImagesOnDisk) and axis:
+        total, squares = images.sums.sum(axis=0)[:, None, None]
+    else:
+        for chunk in _chunks(images):
+            total += chunk.sum(axis=0, dtype=np.int64)
+            squares += (chunk.astype(np.uint32) ** 2).sum(axis=0, dtype=np.int64)
     total, squares = (sums.sum(axis=axis, keepdims=True) for sums in (total, squares))
     count = images.size // total.size
     mean = total / count
@@ -109,13 +115,13 @@ def _moments(
     return mean / 255, np.where(std < 1, 255, std) / 255
 
 
-def _chunks(images: UInt8[np.ndarray, "n h w c"]) -> Iterator[np.ndarray]:
+def _chunks(images: UInt8[np.ndarray, "n h w c"] | ImagesOnDisk) -> Iterator[np.ndarray]:
     """Yields the images in parts that may be converted to float without filling the memory."""
-    step = max(1, _CHUNK // images[0].size)
+    step = max(1, _CHUNK // int(np.prod(images.shape[1:])))
     return (images[start : start + step] for start in range(0, len(images), step))
 
 
-def _fit_zca(images: UInt8[np.ndarray, "n h w c"], epsilon: float) -> Normalization:
+def _fit_zca(images: UInt8[np.ndarray, "n h w c"] | ImagesOnDisk, epsilon: float) -> Normalization:
     shape = images.shape[1:]
     size = int(np.prod(shape))
     if size > ZCA_LIMIT:

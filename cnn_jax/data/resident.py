@@ -1,30 +1,33 @@
 """A whole split held on the device as uint8; batches are gathered inside the compiled step.
 
-The order is that of `cnn_jax.data.order`; the host does no work but once an epoch.
+The order is that of `cnn_jax.data.order`; the host does no work but once an epoch. On several
+devices each holds a share of the split, and the compiler gathers a batch from all of them.
 """
 
 from collections.abc import Iterator, Sequence
-from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int, UInt8
+from jax.sharding import NamedSharding, PartitionSpec
+from jaxtyping import Array, Int, PyTree, UInt8
 
 from cnn_jax.data.datasets import Split
 from cnn_jax.data.order import epoch_order
+from cnn_jax.placement import everywhere, place, shards
 
 
 class Feed(NamedTuple):
     """What a training step draws its batch from; all of it lies on the device.
 
     `order` covers two epochs, from the example at position `start` of the stream on, so that a
-    batch which begins in the first may end in the second.
+    batch which begins in the first may end in the second. Images and labels may be followed by
+    padding, which it never names.
     """
 
-    images: UInt8[Array, "n h w c"]
-    labels: Int[Array, " n"] | UInt8[Array, "n classes"]
+    images: UInt8[Array, "padded h w c"]
+    labels: Int[Array, " padded"] | UInt8[Array, "padded classes"]
     order: Int[Array, " two_n"]
     start: Int[Array, ""]
 
@@ -35,7 +38,7 @@ def take_batch(feed: Feed, step: Int[Array, ""], *, batch_size: int) -> dict[str
 
     And, int32 (B,) too, `index`, the example's number in its split, and `epoch`, of which it is.
     """
-    size = len(feed.labels)
+    size = len(feed.order) // 2
     first = step * batch_size - feed.start
     indices = jax.lax.dynamic_slice(feed.order, (first,), (batch_size,))
     epoch = (feed.start + first + jnp.arange(batch_size, dtype=jnp.int32)) // size
@@ -46,21 +49,30 @@ def take_batch(feed: Feed, step: Int[Array, ""], *, batch_size: int) -> dict[str
 class Feeder:
     """Keeps a split on the device and hands out the feed for each step; work once an epoch."""
 
-    def __init__(
-        self, split: Split, *, seed: int, batch_size: int, sharding: jax.sharding.Sharding
-    ):
-        self._seed, self._batch_size, self._sharding = seed, batch_size, sharding
-        self._images = jax.device_put(split.images, sharding)
-        self._labels = jax.device_put(split.labels, sharding)
+    def __init__(self, split: Split, *, seed: int, batch_size: int, sharding: NamedSharding):
+        self._seed, self._batch_size, self._size = seed, batch_size, len(split)
+        self._everywhere = everywhere(sharding)
+        self._images = place(_padded(split.images, shards(sharding)), sharding)
+        self._labels = place(_padded(split.labels, shards(sharding)), sharding)
         self._epoch, self._feed = -1, None
+
+    def example(self) -> PyTree:
+        """Returns a feed such as all are."""
+        return self(0)
+
+    def hold_back(self, running: list[PyTree]) -> None:
+        """Nothing has to be waited for."""
+
+    def close(self) -> None:
+        """There is nothing to end."""
 
     def __call__(self, step: int) -> Feed:
         """Returns the feed that holds the batch of step `step`."""
-        size = len(self._labels)
+        size = self._size
         epoch = step * self._batch_size // size
         if epoch != self._epoch:
             order = np.concatenate([self._order(epoch + i, size) for i in (0, 1)], axis=-1)
-            order, start = jax.device_put((order, np.int32(epoch * size)), self._sharding)
+            order, start = place((order, np.int32(epoch * size)), self._everywhere)
             self._epoch, self._feed = epoch, Feed(self._images, self._labels, order, start)
         return self._feed
 
@@ -77,7 +89,7 @@ class MembersFeeder(Feeder):
         *,
         seeds: Sequence[int],
         batch_size: int,
-        sharding: jax.sharding.Sharding,
+        sharding: NamedSharding,
     ):
         super().__init__(split, seed=seeds[0], batch_size=batch_size, sharding=sharding)
         self._seeds = seeds
@@ -88,29 +100,36 @@ class MembersFeeder(Feeder):
 
 
 class EvalBatches:
-    """A split on the device in its own order, as batches; the last one is padded and masked."""
+    """A split on the device in its own order, as batches; the last one is padded and masked.
 
-    def __init__(self, split: Split, *, batch_size: int, sharding: jax.sharding.Sharding):
-        padding = -len(split) % batch_size
-        indices = np.pad(np.arange(len(split)), (0, padding))
-        mask = np.arange(len(indices)) < len(split)
-        self._arrays = jax.device_put(
-            {"image": split.images[indices], "label": split.labels[indices], "mask": mask}, sharding
-        )
-        self._take = jax.jit(partial(_take_block, batch_size=batch_size))
-        self._count = len(indices) // batch_size
+    Where `sharding` splits a batch over devices, each holds its share of every batch.
+    """
+
+    def __init__(self, split: Split, *, batch_size: int, sharding: NamedSharding):
+        mask = np.ones(len(split), bool)
+        arrays = {"image": split.images, "label": split.labels, "mask": mask}
+        blocks = {
+            name: padded.reshape(-1, batch_size, *padded.shape[1:])
+            for name, array in arrays.items()
+            for padded in [_padded(array, batch_size)]
+        }
+        self._count = len(blocks["mask"])
+        across = NamedSharding(sharding.mesh, PartitionSpec(None, *sharding.spec))
+        self._blocks = place(blocks, across)
+        self._take = jax.jit(_take_block, out_shardings=sharding)
 
     def __len__(self) -> int:
         return self._count
 
     def __iter__(self) -> Iterator[dict[str, jax.Array]]:
-        return (self._take(self._arrays, np.int32(index)) for index in range(self._count))
+        return (self._take(self._blocks, np.int32(index)) for index in range(self._count))
 
 
-def _take_block(
-    arrays: dict[str, jax.Array], index: jax.Array, *, batch_size: int
-) -> dict[str, jax.Array]:
-    return {
-        name: jax.lax.dynamic_slice_in_dim(array, index * batch_size, batch_size)
-        for name, array in arrays.items()
-    }
+def _take_block(blocks: dict[str, jax.Array], index: jax.Array) -> dict[str, jax.Array]:
+    return jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, index, keepdims=False), blocks)
+
+
+def _padded(array: np.ndarray, multiple: int) -> np.ndarray:
+    """Returns the array with zeros added until its length is a multiple of `multiple`."""
+    missing = -len(array) % multiple
+    return np.pad(array, [(0, missing)] + [(0, 0)] * (array.ndim - 1)) if missing else array

@@ -3,7 +3,9 @@
 import dataclasses
 
 import numpy as np
-from jaxtyping import Int32, UInt8
+from jaxtyping import Bool, Int32, UInt8
+
+from cnn_jax.data.on_disk import ImagesOnDisk
 
 Labels = Int32[np.ndarray, " n"] | UInt8[np.ndarray, "n classes"]
 
@@ -32,23 +34,29 @@ class Spec:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Split:
-    """Examples held in host memory: images (N, H, W, C) and their classes, (N,), or for each class
-    whether the example is of it, zeros and ones (N, classes).
+    """Examples: images (N, H, W, C), in host memory or left on disk, and their classes, (N,), or
+    for each class whether the example is of it, zeros and ones (N, classes).
     """
 
-    images: UInt8[np.ndarray, "n h w c"]
+    images: UInt8[np.ndarray, "n h w c"] | ImagesOnDisk
     labels: Labels
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def only(self, chosen: Bool[np.ndarray, " n"]) -> "Split":
+        """Returns the marked examples, in their order."""
+        images = self.images
+        kept = images.only(chosen) if isinstance(images, ImagesOnDisk) else images[chosen]
+        return Split(kept, self.labels[chosen])
 
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
     """A dataset's facts and its three splits; validation is None where none was asked for.
 
-    `skipped` lists the files that were left out under `data.on_bad_example=skip`, each with the
-    reason.
+    `feed` is how examples get to the device: "resident" or "streaming". `skipped` lists the files
+    that were left out under `data.on_bad_example=skip`, each with the reason.
     """
 
     spec: Spec
@@ -56,6 +64,7 @@ class Dataset:
     validation: Split | None
     test: Split
     skipped: tuple[str, ...] = ()
+    feed: str = "resident"
 
 
 def shape_text(shape: tuple[int | None, ...]) -> str:

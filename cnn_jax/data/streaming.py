@@ -1,117 +1,258 @@
-"""Batches read from disk while the device computes, through Grain: for sets too large to hold.
+"""Batches decoded while the device computes, through Grain: for sets too large to hold on it.
 
 The order is that of `cnn_jax.data.order`, so a streamed run sees the very batches of a resident
-one, whatever the number of workers, and goes on after any step.
+one, whatever the number of workers, and goes on after any step. Grain's element is a whole batch:
+what it spends on an element is more than a small image takes to decode.
 """
 
-import collections
-from collections.abc import Iterable, Iterator
-from typing import Protocol, runtime_checkable
+import os
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import NamedSharding
+from jaxtyping import Int, PyTree
 
 from cnn_jax.data.order import epoch_order
+from cnn_jax.data.spec import Split
+from cnn_jax.placement import place
 
 HostBatch = dict[str, np.ndarray]
-
-
-@runtime_checkable
-class Examples(Protocol):
-    """Examples by their index, read and decoded when asked for; must be picklable."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int) -> HostBatch:
-        """Returns `image` uint8 (H, W, C) and `label` int32 ()."""
+AHEAD = 2  # batches on the device that no step has taken yet
 
 
 class Stream:
-    """The endless stream of one run as a sequence: position p is an example of epoch p // size."""
+    """The batches of one run as a sequence: element t is the batch of step t."""
 
-    def __init__(self, examples: Examples, *, seed: int, length: int):
-        self._examples, self._seed, self._length = examples, seed, length
+    def __init__(self, split: Split, *, seed: int, batch_size: int, stop: int):
+        self._split, self._seed = split, seed
+        self._batch_size, self._stop = batch_size, stop
         self._orders: dict[int, np.ndarray] = {}
 
     def __len__(self) -> int:
-        return self._length
+        return self._stop
 
-    def __getitem__(self, position: int) -> HostBatch:
-        epoch, offset = divmod(position, len(self._examples))
+    def __getitem__(self, step: int) -> HostBatch:
+        """Returns `image` uint8 (B, H, W, C), and int32 (B,) `label`, `index` and `epoch`."""
+        positions = step * self._batch_size + np.arange(self._batch_size)
+        epochs, offsets = np.divmod(positions, len(self._split))
+        indices = np.empty(self._batch_size, np.int32)
+        for epoch in np.unique(epochs):
+            now = epochs == epoch
+            indices[now] = self._order(int(epoch))[offsets[now]]
+        images, labels = self._split.images[indices], self._split.labels[indices]
+        return {"image": images, "label": labels, "index": indices, "epoch": np.int32(epochs)}
+
+    def _order(self, epoch: int) -> Int[np.ndarray, " size"]:
         order = self._orders.get(epoch)
         if order is None:
-            order = epoch_order(self._seed, epoch, len(self._examples))
+            order = epoch_order(self._seed, epoch, len(self._split))
             # A batch straddles two epochs at most; threads may each compute one, all alike.
             self._orders = {epoch: order, **dict(list(self._orders.items())[:1])}
-        index = int(order[offset])
-        return {**self._examples[index], "index": np.int32(index), "epoch": np.int32(epoch)}
+        return order
+
+
+class _InOrder:
+    """The batches of a split in its own order; the last is padded, with `mask` false there."""
+
+    def __init__(self, split: Split, batch_size: int):
+        self._split, self._batch_size = split, batch_size
+
+    def __len__(self) -> int:
+        return -(-len(self._split) // self._batch_size)
+
+    def __getitem__(self, number: int) -> HostBatch:
+        first = number * self._batch_size
+        count = min(self._batch_size, len(self._split) - first)
+        padded = np.pad(np.arange(count), (0, self._batch_size - count))
+        images = self._split.images[first : first + count][padded]
+        labels = self._split.labels[first : first + count][padded]
+        return {"image": images, "label": labels, "mask": np.arange(self._batch_size) < count}
 
 
 def train_batches(
-    examples: Examples,
+    split: Split,
     *,
     seed: int,
     batch_size: int,
     start: int,
     stop: int,
     workers: int = 0,
-    threads: int = 16,
+    threads: int = 0,
 ) -> Iterator[HostBatch]:
     """Yields the batches of steps `start` to `stop`, decoded ahead by threads or processes.
 
     Args:
-      examples: where examples come from.
+      split: where examples come from.
       seed: the run's seed.
       batch_size: examples a batch.
       start: first step.
       stop: the step after the last.
       workers: processes that decode; 0: threads of this process do.
-      threads: threads that decode, in each process.
+      threads: threads that decode, in each process, a batch each; 0: one for each processor that
+        this process may use, and of each worker one.
     """
+    stream = Stream(split, seed=seed, batch_size=batch_size, stop=stop)
+    return _read_ahead(stream, start=start, workers=workers, threads=threads)
+
+
+def eval_batches(split: Split, *, batch_size: int, threads: int = 0) -> Iterator[HostBatch]:
+    """Yields all examples in their own order; the last batch is padded, with `mask` false there."""
+    return _read_ahead(_InOrder(split, batch_size), threads=threads)
+
+
+def _read_ahead(
+    batches: Any, *, start: int = 0, workers: int = 0, threads: int = 0
+) -> Iterator[HostBatch]:
     import grain  # 0.6 seconds that only streaming runs should spend
 
-    stream = Stream(examples, seed=seed, length=stop * batch_size)
-    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=4 * batch_size)
-    dataset = grain.MapDataset.source(stream)[start * batch_size :].batch(batch_size)
-    batches = dataset.to_iter_dataset(options)
+    threads = threads or (1 if workers else _usable_cpus())
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 1)
+    dataset = grain.MapDataset.source(batches)[start:].to_iter_dataset(options)
     if workers:
         _mark_flags_parsed()
-        batches = batches.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
-    iterator = iter(batches)
-    try:
+        dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
+    iterator = iter(dataset)
+    if not workers:
         yield from iterator
+        return
+    try:
+        # Copied out of the shared memory, which the device's array would otherwise hold on to.
+        yield from (jax.tree.map(np.array, batch) for batch in iterator)
     finally:
-        if workers:
-            iterator.close()  # or its processes outlive it
+        iterator.close()  # or its processes outlive it
 
 
-def eval_batches(examples: Examples, *, batch_size: int, threads: int = 16) -> Iterator[HostBatch]:
-    """Yields all examples in their own order; the last batch is padded, with `mask` false there."""
-    import grain
+class Prefetch:
+    """Batches on their way to the device, brought by a thread while steps are computed.
 
-    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=4 * batch_size)
-    dataset = grain.MapDataset.source(examples).batch(batch_size).to_iter_dataset(options)
-    for batch in dataset:
-        yield _pad(batch, batch_size)
+    Iterate it once, and close it: `contextlib.closing`.
+    """
+
+    def __init__(self, batches: Iterator[HostBatch], sharding: NamedSharding):
+        self._queue: queue.Queue = queue.Queue(AHEAD)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(
+            target=self._bring, args=(batches, sharding), daemon=True, name="prefetch"
+        )
+        self._thread.start()
+
+    def __iter__(self) -> Iterator[dict[str, jax.Array]]:
+        while (item := self._queue.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+
+    @property
+    def empty(self) -> bool:
+        """Whether the next batch would have to be waited for."""
+        return self._queue.empty()
+
+    def close(self) -> None:
+        """Ends the thread, and with it whatever decodes."""
+        self._stop.set()
+        self._thread.join()
+
+    def _bring(self, batches: Iterator[HostBatch], sharding: NamedSharding) -> None:
+        try:
+            for batch in batches:
+                if not self._put(place(batch, sharding)):
+                    break
+            else:
+                self._put(None)
+        except BaseException as error:  # told to whoever waits for the batch
+            self._put(error)
+        finally:
+            batches.close()
+
+    def _put(self, item: Any) -> bool:
+        """Returns false if nobody wants the item any more."""
+        while not self._stop.is_set():
+            try:
+                self._queue.put(item, timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
 
 
-def _pad(batch: HostBatch, size: int) -> HostBatch:
-    count = len(batch["label"])
-    indices = np.pad(np.arange(count), (0, size - count))
-    padded = {name: array[indices] for name, array in batch.items()}
-    return {**padded, "mask": np.arange(size) < count}
+class StreamFeeder:
+    """Hands out the batch of each step, one step after the other from `start` on."""
+
+    def __init__(
+        self,
+        split: Split,
+        *,
+        seed: int,
+        batch_size: int,
+        start: int,
+        stop: int,
+        workers: int,
+        sharding: NamedSharding,
+    ):
+        one, labels = ((), np.int32), split.labels
+        parts = {"image": (split.images.shape[1:], np.uint8), "index": one, "epoch": one}
+        parts["label"] = (labels.shape[1:], labels.dtype)
+        self._example = {
+            name: jax.ShapeDtypeStruct((batch_size, *shape), dtype, sharding=sharding)
+            for name, (shape, dtype) in parts.items()
+        }
+        batches = train_batches(
+            split, seed=seed, batch_size=batch_size, start=start, stop=stop, workers=workers
+        )
+        self._next = start
+        self._prefetch = Prefetch(batches, sharding)
+        self._batches = iter(self._prefetch)
+
+    def example(self) -> PyTree:
+        """Returns the shapes, types and placement of a batch."""
+        return self._example
+
+    def hold_back(self, running: list[PyTree]) -> None:
+        """Waits, as far as it costs no time, for the results of the steps that are `running`.
+
+        At most one is left to run, or batches would pile up on the device. Without a batch at hand
+        none is, so that what `__call__` then takes is the time in which nothing is computed.
+        """
+        jax.block_until_ready(running[-2:-1])
+        if self._prefetch.empty:
+            jax.block_until_ready(running[-1:])
+
+    def __call__(self, step: int) -> dict[str, jax.Array]:
+        """Returns the batch of step `step`."""
+        if step != self._next:
+            raise AssertionError(f"the stream is at step {self._next}, not {step}")
+        self._next += 1
+        return next(self._batches)
+
+    def close(self) -> None:
+        """Ends the reading."""
+        self._prefetch.close()
 
 
-def to_device(
-    batches: Iterable[HostBatch], sharding: jax.sharding.Sharding, *, ahead: int = 2
-) -> Iterator[dict[str, jax.Array]]:
-    """Yields batches on the device, `ahead` of them on their way while one is computed on."""
-    queue: collections.deque = collections.deque()
-    for batch in batches:
-        queue.append(jax.device_put(batch, sharding))
-        if len(queue) > ahead:
-            yield queue.popleft()
-    yield from queue
+class StreamedEvalBatches:
+    """A split in its own order, as batches, read anew each time."""
+
+    def __init__(self, split: Split, *, batch_size: int, sharding: NamedSharding):
+        self._split, self._batch_size, self._sharding = split, batch_size, sharding
+
+    def __len__(self) -> int:
+        return -(-len(self._split) // self._batch_size)
+
+    def __iter__(self) -> Iterator[dict[str, jax.Array]]:
+        prefetch = Prefetch(eval_batches(self._split, batch_size=self._batch_size), self._sharding)
+        try:
+            yield from prefetch
+        finally:
+            prefetch.close()
+
+
+def _usable_cpus() -> int:
+    affinity: Callable | None = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def _mark_flags_parsed() -> None:

@@ -1,6 +1,7 @@
 """One run from start to end: restore, train, evaluate, save, and leave a result."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,14 @@ from cnn_jax.config import Config, steps_per_epoch
 from cnn_jax.config_checks import validate
 from cnn_jax.data.augment import AugmentFn
 from cnn_jax.data.datasets import Split
-from cnn_jax.data.resident import EvalBatches, Feeder
+from cnn_jax.data.resident import Feeder
+from cnn_jax.data.streaming import StreamFeeder
 from cnn_jax.errors import RunError
 from cnn_jax.models.registry import count_parameters
 from cnn_jax.training import provenance
 from cnn_jax.training.checkpoint import Checkpoints
 from cnn_jax.training.clock import Clock
+from cnn_jax.training.feeding import eval_batches, feed_line, make_feeder
 from cnn_jax.training.interruption import Stopped, StopRequest, stop_on_signals
 from cnn_jax.training.losses import LossFn
 from cnn_jax.training.metrics import compute, merge, score
@@ -41,9 +44,8 @@ from cnn_jax.training.setup import (
     build_experiment,
     check_shares,
     check_source,
-    eval_batches,
+    fed_train_step,
     initial_state,
-    resident_train_step,
     sharded_eval_step,
 )
 from cnn_jax.training.state import Purpose, TrainState, key_for, model_variables
@@ -135,20 +137,13 @@ class Run:
     def _place_data(self) -> None:
         dataset, self.sharding = self.experiment.dataset, replicated(self.experiment.mesh)
         with self.clock.stage("data"):
-            self.feeder = self._feeder()
             self.test = eval_batches(self.experiment, dataset.test)
             self.validation = dataset.validation and eval_batches(
                 self.experiment, dataset.validation
             )
 
-    def _feeder(self) -> Feeder:
-        config = self.experiment.config
-        return Feeder(
-            self.experiment.dataset.train,
-            seed=config.seed,
-            batch_size=config.data.batch_size,
-            sharding=self.sharding,
-        )
+    def _feeder(self) -> Feeder | StreamFeeder:
+        return make_feeder(self.experiment, self.start_step)
 
     def start(self) -> TrainState:
         """Returns the state to go on from: the last checkpoint's, else a new one."""
@@ -162,6 +157,8 @@ class Run:
             with self.clock.stage("compile"):
                 self.start_step, state = 0, initial_state(self.experiment, source)
         self._introduce(state.params)
+        with self.clock.stage("data"):
+            self.feeder = self._feeder()
         self._compile(state)
         return state
 
@@ -182,6 +179,7 @@ class Run:
             f"{len(dataset.train):,} training images of {dataset.spec.name}, "
             f"{self.experiment.steps} steps on {provenance.device_line(self.experiment.mesh)}"
         )
+        self.display.say(feed_line(dataset))
 
     def _compile(self, state: TrainState) -> None:
         self.display.say("compiling …")
@@ -193,8 +191,8 @@ class Run:
         }
         with self.clock.stage("compile"):
             self.key = jax.device_put(key_for(config.seed, Purpose.STEP), self.sharding)
-            example = (state, self.feeder(0), self.key)
-            step = resident_train_step(self.experiment)
+            example = (state, self.feeder.example(), self.key)
+            step = fed_train_step(self.experiment)
             self.train_step = compile_step(step, example, donate=True, **placement)
             example = (model_variables(state), next(iter(self.test)))
             self.eval_step = compile_step(sharded_eval_step(self.experiment), example, **placement)
@@ -209,12 +207,16 @@ class Run:
         self.best, self.last_step = self.checkpoints.best, self.start_step
         pending: list[dict] = []
         self.display.begin(steps, self.start_step)
-        with Writers(self.workdir, self.start_step) as writers, self.clock.stage("train"):
+        with (
+            contextlib.closing(self.feeder),
+            Writers(self.workdir, self.start_step) as writers,
+            self.clock.stage("train"),
+        ):
             since = self._train_seconds()
             for step in range(self.start_step + 1, steps + 1):
                 if self._out_of_patience(step - 1):
                     break
-                state, sums = self.train_step(state, self.feeder(step - 1), self.key)
+                state, sums = self.train_step(state, self._feed(step, pending), self.key)
                 pending.append(sums)
                 self.display.advance(step)
                 self.last_step = step
@@ -229,6 +231,12 @@ class Run:
                         f"the same command with --workdir={self.workdir} goes on"
                     )
         return state
+
+    def _feed(self, step: int, running: list) -> Any:
+        """Returns what the step takes its batch from, having waited for it if need be."""
+        self.feeder.hold_back(running)
+        with self.clock.stage("input"):
+            return self.feeder(step - 1)
 
     def _look(
         self,
@@ -271,7 +279,9 @@ class Run:
         )
 
     def _train_seconds(self) -> float:
-        return self.clock.seconds().get("train", 0.0)
+        """Returns the seconds spent on steps, those in which they waited for input among them."""
+        seconds = self.clock.seconds()
+        return seconds.get("train", 0.0) + seconds.get("input", 0.0)
 
     def _due(self, step: int) -> bool:
         """Whether a row is written: rows end at every checkpoint, so a resumed run repeats them."""
@@ -328,7 +338,7 @@ class Run:
             self.display.say(text)
 
     def evaluate(
-        self, step: Callable, state: TrainState, batches: EvalBatches, split: Split
+        self, step: Callable, state: TrainState, batches: Iterable, split: Split
     ) -> Evaluation:
         """Returns the exact evaluation of a state on a split."""
         with self.clock.stage("evaluate"):
@@ -370,14 +380,17 @@ class Run:
 
     def _costs(self, steps: int) -> dict[str, Any]:
         """Returns where the time of this process went, in which `steps` batches were trained on."""
-        seconds = self.clock.seconds()
+        train_seconds, seconds = self._train_seconds(), self.clock.seconds()
         images = steps * self.experiment.config.data.batch_size
+        waited = seconds.get("input", 0.0)
         return {
-            "train_seconds": seconds.get("train", 0.0),
+            "feed": self.experiment.dataset.feed,
+            "train_seconds": train_seconds,
             "compile_seconds": seconds["compile"],
             "evaluate_seconds": seconds["evaluate"],
-            "input_wait_seconds": 0.0,  # batches are gathered inside the step
-            "images_per_second": images / seconds["train"] if images else None,
+            "input_wait_seconds": waited,
+            "input_wait_fraction": waited / train_seconds if images else None,
+            "images_per_second": images / train_seconds if images else None,
             "seconds": seconds,
             **provenance.facts(self.experiment.mesh),
         }

@@ -29,16 +29,27 @@ def make_mesh(devices: int = 0) -> Mesh:
     return jax.make_mesh((len(used),), (AXIS,), (AxisType.Auto,), devices=used)
 
 
+def device_memory(mesh: Mesh) -> list[int]:
+    """Returns the bytes of each device of this process that has memory of its own."""
+    found = ((device.memory_stats() or {}).get("bytes_limit") for device in mesh.local_devices)
+    return [limit for limit in found if limit]
+
+
 def replicated(mesh: Mesh) -> NamedSharding:
     """Returns the sharding that puts a whole array on every device."""
     return NamedSharding(mesh, PartitionSpec())
+
+
+def sharded(mesh: Mesh) -> NamedSharding:
+    """Returns the sharding that splits the leading axis of an array over the devices."""
+    return NamedSharding(mesh, PartitionSpec(AXIS))
 
 
 def shard_batch(batch: PyTree, mesh: Mesh) -> PyTree:
     """Inside a compiled function: splits the leading axis of every array over the devices."""
     if mesh.size == 1:
         return batch
-    return jax.lax.with_sharding_constraint(batch, NamedSharding(mesh, PartitionSpec(AXIS)))
+    return jax.lax.with_sharding_constraint(batch, sharded(mesh))
 
 
 def own_share(batch: PyTree, mesh: Mesh) -> PyTree:

@@ -49,7 +49,7 @@ class Predictor:
           BadImage: the file holds no image that can be read.
         """
         height, width, channels = self.spec.image_shape
-        coarse = self.config.data.name == "image_folder"  # other sources decode in full
+        coarse = self.config.data.image_size > 0  # as the sources that it is for do
         return decode_image(content, size=(height, width), channels=channels, coarse=coarse)
 
     def prepare(self, images: UInt8[Array, "n h w c"]) -> Float[Array, "n h w c"]:

@@ -11,13 +11,13 @@ from flax import linen as nn
 from jax.sharding import Mesh
 from jaxtyping import PyTree
 
-from cnn_jax.config import Config, steps_per_epoch, total_steps
+from cnn_jax.config import Config, is_population, steps_per_epoch, total_steps
 from cnn_jax.config_checks import validate
 from cnn_jax.data.augment import AugmentFn, check_augment, make_augment_fn
 from cnn_jax.data.augment.views import view_weights, views_of
-from cnn_jax.data.datasets import Dataset, Split, load_dataset
+from cnn_jax.data.datasets import Dataset, load_dataset
 from cnn_jax.data.normalization import Normalization, fit_normalization, normalize, to_unit
-from cnn_jax.data.resident import EvalBatches, Feed, take_batch
+from cnn_jax.data.resident import Feed, take_batch
 from cnn_jax.errors import InputError
 from cnn_jax.models.registry import build_model, initialize, variable_shapes
 from cnn_jax.training.checkpoint import abstract
@@ -27,6 +27,7 @@ from cnn_jax.training.optimizer import Schedule, check_freeze, make_optimizer, m
 from cnn_jax.training.parallel import (
     AXIS,
     check_batch_size,
+    device_memory,
     make_mesh,
     own_share,
     replicated,
@@ -67,7 +68,11 @@ def build_experiment(
     validate(config)
     mesh = make_mesh(config.devices)
     data = config.data
-    dataset = load_dataset(data)
+    # The members of a population share what is held on the device.
+    feed = "resident" if is_population(config) else data.feed
+    memory = device_memory(mesh)
+    room = (min(memory) if config.parallel == "pmap" else sum(memory)) if memory else None
+    dataset = load_dataset(dataclasses.replace(data, feed=feed), memory=room)
     if data.batch_size > len(dataset.train):
         raise InputError(
             f"data.batch_size is {data.batch_size}, more than the {len(dataset.train)} training "
@@ -152,8 +157,10 @@ def abstract_state(experiment: Experiment) -> TrainState:
     return abstract(shapes, replicated(experiment.mesh))
 
 
-def resident_train_step(experiment: Experiment) -> Callable:
-    """Returns train_step(state, feed, key) that gathers its batch from a split on the device.
+def fed_train_step(experiment: Experiment) -> Callable:
+    """Returns train_step(state, feed, key); the feed is what `feeding.make_feeder` makes.
+
+    It holds the split, of which the batch is gathered, or it is the batch.
 
     It is written for `config.parallel`, the way in which `parallel.compile_step` is to run it.
     """
@@ -181,11 +188,14 @@ def resident_train_step(experiment: Experiment) -> Callable:
         sums_fn=make_sums(experiment.dataset.spec),
     )
 
-    def jit_step(state: TrainState, feed: Feed, key: jax.Array) -> tuple:
-        batch = take_batch(feed, state.step, batch_size=batch_size)
+    def jit_step(state: TrainState, feed: Feed | Batch, key: jax.Array) -> tuple:
+        resident = isinstance(feed, Feed)
+        batch = take_batch(feed, state.step, batch_size=batch_size) if resident else feed
         return step(state, shard_batch(batch, experiment.mesh), key)
 
-    def pmap_step(state: TrainState, feed: Feed, key: jax.Array) -> tuple:
+    def pmap_step(state: TrainState, feed: Feed | Batch, key: jax.Array) -> tuple:
+        if not isinstance(feed, Feed):
+            return step(state, own_share(feed, experiment.mesh), key)
         share = state.step * devices + jax.lax.axis_index(AXIS)
         return step(state, take_batch(feed, share, batch_size=batch_size // devices), key)
 
@@ -241,12 +251,3 @@ def sharded_eval_step(experiment: Experiment, *, test_views: bool = False) -> Ca
     )
     share = shard_batch if _axis(config) is None else own_share
     return lambda variables, batch: step(variables, share(batch, mesh))
-
-
-def eval_batches(experiment: Experiment, split: Split) -> EvalBatches:
-    """Returns the batches of a split, of one size for all splits of a run."""
-    dataset, devices = experiment.dataset, experiment.mesh.size
-    longest = max(len(each) for each in (dataset.validation, dataset.test) if each is not None)
-    size = min(experiment.config.data.eval_batch_size, longest)
-    size += -size % devices
-    return EvalBatches(split, batch_size=size, sharding=replicated(experiment.mesh))

@@ -28,7 +28,7 @@ from cnn_jax.errors import RunError
 from cnn_jax.training.parallel import make_mesh, replicated
 from cnn_jax.training.setup import (
     Experiment,
-    resident_train_step,
+    fed_train_step,
     sharded_eval_step,
     with_config,
 )
@@ -63,7 +63,7 @@ def member_step(experiment: Experiment) -> MemberFn:
     def step(state: TrainState, own: dict[str, Any], feed: Feed) -> tuple[TrainState, dict]:
         member = with_config(experiment, with_fields(config, own["values"]))
         feed = feed._replace(order=own["order"])
-        new, sums = resident_train_step(member)(state, feed, own["key"])
+        new, sums = fed_train_step(member)(state, feed, own["key"])
         frozen = state.skipped > allowed
         new = jax.tree.map(lambda old, new: jnp.where(frozen, old, new), state, new)
         return new, sums | {"frozen": new.skipped > allowed}

@@ -6,12 +6,13 @@ import jax
 
 from cnn_jax.data.resident import EvalBatches, Feeder
 from cnn_jax.models.registry import count_parameters
+from cnn_jax.training.feeding import feed_sharding
 from cnn_jax.training.parallel import compile_step, replicated
 from cnn_jax.training.setup import (
     Experiment,
     build_experiment,
+    fed_train_step,
     initial_state,
-    resident_train_step,
     sharded_eval_step,
 )
 from cnn_jax.training.state import Purpose, key_for, model_variables
@@ -28,20 +29,19 @@ def build(task: Task) -> Contender:
 
 def _place_for_training(experiment: Experiment) -> Callable[[], Started]:
     config, mesh = experiment.config, experiment.mesh
-    sharding = replicated(mesh)
     feeder = Feeder(
         experiment.dataset.train,
         seed=config.seed,
         batch_size=config.data.batch_size,
-        sharding=sharding,
+        sharding=feed_sharding(experiment),
     )
 
     def start() -> Started:
         state, taken = initial_state(experiment), 0
-        key = jax.device_put(key_for(config.seed, Purpose.STEP), sharding)
+        key = jax.device_put(key_for(config.seed, Purpose.STEP), replicated(mesh))
         example = (state, feeder(0), key)
         step = compile_step(
-            resident_train_step(experiment), example, mesh=mesh, way=config.parallel, donate=True
+            fed_train_step(experiment), example, mesh=mesh, way=config.parallel, donate=True
         )
 
         def run(steps: int) -> int:
@@ -60,7 +60,9 @@ def _place_for_training(experiment: Experiment) -> Callable[[], Started]:
 def _place_for_inference(experiment: Experiment) -> Callable[[], Started]:
     config, mesh = experiment.config, experiment.mesh
     size = config.data.batch_size
-    batches = EvalBatches(experiment.dataset.train, batch_size=size, sharding=replicated(mesh))
+    batches = EvalBatches(
+        experiment.dataset.train, batch_size=size, sharding=feed_sharding(experiment)
+    )
 
     def start() -> Started:
         variables = model_variables(initial_state(experiment))

@@ -41,6 +41,24 @@ def prepare_fake(name, data_dir, *, train=40, test=20, validation=0, size=32):
     )
 
 
+def prepare_imagenet(data_dir, *, train=12, validation=6, smallest=30, largest=90):
+    """Prepares an imagenet2012 of noise: JPEG files whose sizes all differ, and no test split."""
+    features = tfds.builder("imagenet2012", data_dir=data_dir).info.features
+    rng = np.random.default_rng(0)
+
+    def examples(split, count):
+        for index in range(count):
+            shape = (*rng.integers(smallest, largest, 2), 3)
+            file = encoded(rng.integers(0, 256, shape, np.uint8), "JPEG")
+            yield {"image": file, "label": 37 * index, "file_name": f"{split}_{index}.JPEG"}
+
+    splits = {"train": list(examples("train", train))}
+    splits["validation"] = list(examples("val", validation))
+    return write_dataset(
+        "imagenet2012", data_dir, features=features, splits=splits, version="5.1.0"
+    )
+
+
 def write_dataset(name, data_dir, *, features, splits, version="1.0.0", config=None):
     """Prepares any dataset: `splits` maps a split's name to its examples, dicts in the form that
     `features` (a tfds FeaturesDict) encodes. Returns the directory of the prepared version.
@@ -68,8 +86,13 @@ def write_dataset(name, data_dir, *, features, splits, version="1.0.0", config=N
 
 def png(image):
     """Returns a uint8 image (H, W, 1 or 3) as the bytes of a PNG file, opened for TFDS."""
+    return encoded(image, "PNG")
+
+
+def encoded(image, form):
+    """Returns a uint8 image (H, W, 1 or 3) as the bytes of a file, opened for TFDS."""
     file = io.BytesIO()
-    Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).save(file, format="PNG")
+    Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).save(file, format=form)
     file.seek(0)
     return file
 

@@ -234,7 +234,9 @@ def test_a_fraction_that_leaves_nothing(tree):
 def test_what_does_not_fit_into_memory_is_not_begun(parted, monkeypatch):
     monkeypatch.setattr("cnn_jax.data.sources.memory.available_memory", lambda: 1000)
     monkeypatch.setattr(image_folder, "_decode", None)
-    assert f"{parted}, 12 images of 6 x 6 x 3, needs" in refused("image_folder", parted)
+    assert f"{parted}, 12 images of 6 x 6 x 3, needs" in refused(
+        "image_folder", parted, feed="resident"
+    )
 
 
 def test_a_relative_folder(parted, monkeypatch):

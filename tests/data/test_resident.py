@@ -7,6 +7,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from cnn_jax.data.datasets import Split
 from cnn_jax.data.resident import EvalBatches, Feeder, epoch_order, take_batch
+from cnn_jax.training.parallel import make_mesh
 
 SIZES = [(12, 4), (12, 5), (7, 3), (7, 7), (5, 1)]  # examples, batch
 
@@ -18,9 +19,8 @@ def _split(size):
     return Split(images, labels)
 
 
-def _sharding(devices=1):
-    mesh = jax.make_mesh((devices,), ("data",), devices=jax.devices()[:devices])
-    return NamedSharding(mesh, PartitionSpec())
+def _sharding(devices=1, spec="data"):
+    return NamedSharding(make_mesh(devices), PartitionSpec(spec))
 
 
 def _batches(size, batch_size, steps, seed=0):
@@ -76,13 +76,29 @@ def test_a_feed_stays_on_the_device_within_an_epoch():
     assert int(later.start) == 12
 
 
+@pytest.mark.parametrize(("size", "batch_size"), [(12, 8), (37, 16), (8, 8)])
+def test_eight_devices_hold_a_share_each_and_give_the_batches_of_one(size, batch_size):
+    take = jax.jit(take_batch, static_argnames="batch_size")
+    one, eight = (
+        Feeder(_split(size), seed=3, batch_size=batch_size, sharding=_sharding(devices))
+        for devices in (1, 8)
+    )
+    shapes = {shard.data.shape for shard in eight(0).images.addressable_shards}
+    assert shapes == {(-(-size // 8), 2, 3, 1)}
+    for step in range(6):
+        batches = (take(f(step), np.int32(step), batch_size=batch_size) for f in (one, eight))
+        jax.tree.map(np.testing.assert_array_equal, *batches)
+
+
 @pytest.mark.parametrize("devices", [1, 8])
 @pytest.mark.parametrize(("size", "batch_size"), [*SIZES, (3, 8), (1, 4)])
 def test_evaluation_counts_every_example_once(size, batch_size, devices):
-    batches = EvalBatches(_split(size), batch_size=batch_size, sharding=_sharding(devices))
+    place = _sharding(devices, None if batch_size % devices else "data")
+    batches = EvalBatches(_split(size), batch_size=batch_size, sharding=place)
     listed = list(batches)
     assert len(batches) == len(listed) == -(-size // batch_size)
     assert {batch["label"].shape for batch in listed} == {(batch_size,)}
+    assert {batch["image"].sharding for batch in listed} == {place}
     labels, masks, images = (
         np.concatenate([batch[name] for batch in listed]) for name in ("label", "mask", "image")
     )

@@ -161,5 +161,5 @@ def test_the_seconds_sum_to_the_wall_time(straight, tmp_path, monkeypatch):
     assert sum(seconds.values()) == clock._since + 10
     assert seconds["import"] >= 10
     assert all(seconds[stage] > 0 for stage in ("data", "compile", "train", "evaluate"))
-    assert result["train_seconds"] == seconds["train"]
+    assert result["train_seconds"] == seconds["train"] + seconds["input"]
     json.dumps(result)

@@ -13,8 +13,8 @@ from cnn_jax.training.members import differing, member_configs
 from cnn_jax.training.parallel import replicated
 from cnn_jax.training.setup import (
     build_experiment,
+    fed_train_step,
     initial_state,
-    resident_train_step,
     state_from,
     with_config,
 )
@@ -61,7 +61,7 @@ def alone(experiment, config):
     own = with_config(experiment, config)
     sharding = replicated(own.mesh)
     feeder = Feeder(own.dataset.train, seed=config.seed, batch_size=304, sharding=sharding)
-    step, state = jax.jit(resident_train_step(own)), initial_state(own)
+    step, state = jax.jit(fed_train_step(own)), initial_state(own)
     for number in range(STEPS):
         state, sums = step(state, feeder(number), key_for(config.seed, Purpose.STEP))
     return state, sums

@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import UInt8
 
 from cnn_jax.config import Data
-from cnn_jax.data.carving import carve_test, take
-from cnn_jax.data.sources.memory import check_memory
+from cnn_jax.data.carving import carve_test
+from cnn_jax.data.sources.memory import check_memory, choose_feed
 from cnn_jax.data.spec import Dataset, Labels, Spec, Split, shape_text
 from cnn_jax.errors import InputError
 
@@ -35,7 +35,7 @@ def spec(data: Data) -> Spec:
     return _File(data).spec
 
 
-def load(data: Data) -> Dataset:
+def load(data: Data, *, memory: int | None = None) -> Dataset:
     """Reads a .npz file: `images` and `labels`, of which `data.test_fraction` is set apart for
     testing, balanced over the classes; or `train_images`, `train_labels`, `test_images`,
     `test_labels` and, if there is, `validation_images`, `validation_labels` (`val_...`). Keras's
@@ -51,15 +51,16 @@ def load(data: Data) -> Dataset:
     """
     file = _File(data)
     sizes = [len(labels) for labels in file.labels.values()]
-    check_memory(sum(sizes), file.spec.image_shape, str(file.path))
+    check_memory(sum(sizes), file.spec.image_shape, str(file.path))  # also if it is streamed
+    feed = choose_feed(data, sum(sizes), file.spec.image_shape, str(file.path), memory=memory)
     splits = {part: Split(file.images(part), labels) for part, labels in file.labels.items()}
     if "all" in splits:
         whole = splits["all"]
         # Of several labels an image, each combination counts as a class.
         _, kinds = np.unique(whole.labels, axis=0, return_inverse=True)
         is_test = carve_test(kinds.reshape(-1), data.test_fraction, str(file.path))
-        splits = {"train": take(whole, ~is_test), "test": take(whole, is_test)}
-    return Dataset(file.spec, splits["train"], splits.get("validation"), splits["test"])
+        splits = {"train": whole.only(~is_test), "test": whole.only(is_test)}
+    return Dataset(file.spec, splits["train"], splits.get("validation"), splits["test"], feed=feed)
 
 
 class _File:

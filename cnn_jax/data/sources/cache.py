@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-_FORMAT = 2  # to be raised when what is cached changes
+_FORMAT = 3  # to be raised when what is cached changes
 
 
 def cache_dir() -> Path:

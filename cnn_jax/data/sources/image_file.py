@@ -66,10 +66,12 @@ def decode_image(
             if coarse and size and image.format == "JPEG":
                 image.draft(None, (2 * width, 2 * height))
             image.load()
-            upright = ImageOps.exif_transpose(image)
+            ImageOps.exif_transpose(image, in_place=True)  # otherwise it copies what is upright
         except Exception as error:  # every decoder of Pillow has its own kinds
             raise BadImage(f"is corrupt or truncated ({_reason(error)})") from error
-        upright = _eight_bits(upright).convert(_MODES[channels])
+        upright = _eight_bits(image)
+        if upright.mode != _MODES[channels]:
+            upright = upright.convert(_MODES[channels])
         fitted = _fit(upright, height, width) if size else upright
         return np.array(fitted).reshape(fitted.height, fitted.width, channels)
 

@@ -2,17 +2,18 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Int32, UInt8
+from jaxtyping import Bool, Int, Int32, Int64, UInt8
 
 from cnn_jax.config import Data
 from cnn_jax.data.carving import carve_test
+from cnn_jax.data.on_disk import ImagesOnDisk
 from cnn_jax.data.sources.cache import cache_path, read_cache, write_cache
+from cnn_jax.data.sources.decoding import in_threads, room_for
 from cnn_jax.data.sources.image_file import (
     BadImage,
     decode_image,
@@ -20,7 +21,7 @@ from cnn_jax.data.sources.image_file import (
     read_bytes,
     strict_pillow,
 )
-from cnn_jax.data.sources.memory import check_memory
+from cnn_jax.data.sources.memory import choose_feed
 from cnn_jax.data.sources.quiet import say, track
 from cnn_jax.data.spec import Dataset, Spec, Split
 from cnn_jax.errors import InputError
@@ -42,7 +43,7 @@ class _Decoded(NamedTuple):
     """The readable files of a part, their content's hashes, and what was skipped and why."""
 
     paths: Int32[np.ndarray, " n"]  # indices into _Files.paths
-    images: UInt8[np.ndarray, "n h w c"]
+    images: UInt8[np.ndarray, "n h w c"] | Int64[np.ndarray, "n two c"]  # or their sums, streamed
     labels: Int32[np.ndarray, " n"]
     hashes: UInt8[np.ndarray, "n 16"]
     skipped: tuple[str, ...]
@@ -64,17 +65,19 @@ def spec(data: Data) -> Spec:
     return _spec(root, classes, parts, data)
 
 
-def load(data: Data) -> Dataset:
+def load(data: Data, *, memory: int | None = None) -> Dataset:
     """Decodes a folder of images; see `cnn_jax.data.datasets.load_dataset`.
 
     Files that are equal byte for byte and lie both in train or validation and in test are
-    counted on stderr: they make the test easier than it should be.
+    counted on stderr: they make the test easier than it should be. Of what stays on disk each
+    file is decoded once, ever, so that bad files are known before training starts.
     """
     root = _root(data)
     classes, parts = _scan(root)
     facts = _spec(root, classes, parts, data)
-    check_memory(sum(len(f.paths) for f in parts.values()), facts.image_shape, str(root))
-    decoded = {part: _read(root, part, files, facts, data) for part, files in parts.items()}
+    count = sum(len(files.paths) for files in parts.values())
+    feed = choose_feed(data, count, facts.image_shape, str(root), memory=memory)
+    decoded = {part: _read(root, part, files, facts, data, feed) for part, files in parts.items()}
     skipped = tuple(line for each in decoded.values() for line in each.skipped)
     if skipped:
         say(f"warning: {len(skipped)} bad files of {root} are skipped, such as {skipped[0]}")
@@ -86,8 +89,40 @@ def load(data: Data) -> Dataset:
         decoded = {"train": _select(whole, ~is_test), "test": _select(whole, is_test)}
         parts = {"train": files, "test": files}
     _warn_of_duplicates(root, parts, decoded)
-    splits = {part: Split(each.images, each.labels) for part, each in decoded.items()}
-    return Dataset(facts, splits["train"], splits.get("validation"), splits["test"], skipped)
+    splits = {}
+    for part, each in decoded.items():
+        streamed = feed == "streaming"
+        images = _on_disk(root, parts[part], each, facts, data) if streamed else each.images
+        splits[part] = Split(images, each.labels)
+    return Dataset(facts, splits["train"], splits.get("validation"), splits["test"], skipped, feed)
+
+
+def _on_disk(root: Path, files: _Files, decoded: _Decoded, facts: Spec, data: Data) -> ImagesOnDisk:
+    read = _Reader(root, files.paths, data.image_size, data.channels)
+    return ImagesOnDisk(read, decoded.paths, facts.image_shape, decoded.images)
+
+
+class _Reader(NamedTuple):
+    """Decodes files by their numbers; it can be pickled, for worker processes."""
+
+    root: Path
+    paths: list[str]
+    size: int
+    channels: int
+
+    def __call__(self, numbers: Int[np.ndarray, " k"]) -> UInt8[np.ndarray, "k h w c"]:
+        """Returns images.
+
+        Raises:
+          InputError: a file has changed since all were checked.
+        """
+        return np.stack([self._decode(self.root / self.paths[number]) for number in numbers])
+
+    def _decode(self, path: Path) -> UInt8[np.ndarray, "h w c"]:
+        try:
+            return decode_image(read_bytes(path), size=self.size, channels=self.channels)
+        except BadImage as error:
+            raise InputError(f"{path} {error}; it could be read when training began") from error
 
 
 def _root(data: Data) -> Path:
@@ -201,26 +236,26 @@ def _refusal(path: Path, reason: object) -> InputError:
     )
 
 
-def _read(root: Path, part: str, files: _Files, facts: Spec, data: Data) -> _Decoded:
+def _read(root: Path, part: str, files: _Files, facts: Spec, data: Data, feed: str) -> _Decoded:
     """Returns a part from the cache, or decoded and then put into the cache."""
     stats = [(root / path).stat() for path in files.paths]
     identity = [
         (path, stat.st_size, stat.st_mtime_ns)
         for path, stat in zip(files.paths, stats, strict=True)
     ]
-    options = (facts.image_shape, data.image_size, data.on_bad_example)
+    options = (facts.image_shape, data.image_size, data.on_bad_example, feed)
     path = cache_path(f"image_folder/{root.name}", part, str(root), options, identity)
     cached = read_cache(path)
     if cached is not None and cached.keys() == set(_Decoded._fields):
         return _Decoded(**cached | {"skipped": tuple(cached["skipped"].tolist())})
-    decoded = _decode(root, part, files, facts, data)
+    decoded = _decode(root, part, files, facts, data, feed)
     write_cache(path, **decoded._asdict() | {"skipped": np.array(decoded.skipped, str)})
     return decoded
 
 
-def _decode(root: Path, part: str, files: _Files, facts: Spec, data: Data) -> _Decoded:
+def _decode(root: Path, part: str, files: _Files, facts: Spec, data: Data, feed: str) -> _Decoded:
     count = len(files.paths)
-    images = np.empty((count, *facts.image_shape), np.uint8)
+    images, keep = room_for(count, facts.image_shape, feed)
     hashes = np.empty((count, 16), np.uint8)
 
     def decode(index: int) -> str:
@@ -233,15 +268,15 @@ def _decode(root: Path, part: str, files: _Files, facts: Spec, data: Data) -> _D
             if data.on_bad_example != "skip":
                 raise _refusal(path, error) from error
             return f"{files.paths[index]} {error}"
-        if pixels.shape != images.shape[1:]:
+        if pixels.shape != facts.image_shape:
             raise InputError(_other_size(path, pixels.shape, facts))
-        images[index] = pixels
+        images[index] = keep(pixels[None])[0]
         hashes[index] = np.frombuffer(hashlib.sha256(content).digest()[:16], np.uint8)
         return ""
 
     with strict_pillow():
         outcomes = track(
-            _in_threads(decode, range(count)),
+            in_threads(decode, range(count)),
             f"decoding {facts.name} {part}",
             total=count,
             hidden=count < 5000,
@@ -253,15 +288,6 @@ def _decode(root: Path, part: str, files: _Files, facts: Spec, data: Data) -> _D
     if skipped:
         images, hashes = images[good], hashes[good]
     return _Decoded(rows, images, files.labels[good], hashes, skipped)
-
-
-def _in_threads(function: Callable[[int], str], items: range) -> Iterator[str]:
-    """Yields the results in order; the first exception ends the work. Pillow frees the GIL."""
-    pool = ThreadPoolExecutor(min(32, os.cpu_count() or 1))
-    try:
-        yield from pool.map(function, items)
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _other_size(path: Path, shape: tuple[int, ...], facts: Spec) -> str:

@@ -1,11 +1,14 @@
-"""Whether a dataset fits into the host's memory, asked before and not found out by being killed."""
+"""Whether a dataset fits into memory, asked before and not found out by being killed."""
 
 import contextlib
+import math
 import os
 from pathlib import Path
 
+from cnn_jax.config import Data
 from cnn_jax.errors import InputError
 
+RESIDENT_SHARE = 0.4  # of the memory for it that a resident dataset may take; the rest is for work
 _CGROUP = Path("/sys/fs/cgroup")
 
 
@@ -27,6 +30,28 @@ def available_memory() -> int | None:
         limit, used = ((_CGROUP / f"memory.{name}").read_text() for name in ("max", "current"))
         limits.append(int(limit) - int(used))
     return min(limits) if limits else None
+
+
+def choose_feed(
+    data: Data, examples: int, shape: tuple[int, int, int], what: str, *, memory: int | None
+) -> str:
+    """Returns "resident" or "streaming": what `data.feed` says, or which it is for this dataset.
+
+    By itself a dataset is resident if its images, as uint8, take at most `RESIDENT_SHARE` of
+    `memory` (bytes; None: unknown) and can be loaded into the host's memory.
+
+    Raises:
+      InputError: it is to be resident and doesn't fit into the host's memory.
+    """
+    needed = examples * math.prod(shape)
+    host = available_memory()
+    fits = (memory is None or needed <= RESIDENT_SHARE * memory) and (
+        host is None or 2 * needed <= host
+    )
+    if data.feed == "streaming" or (data.feed == "auto" and not fits):
+        return "streaming"
+    check_memory(examples, shape, what)
+    return "resident"
 
 
 def check_memory(examples: int, shape: tuple[int, int, int], what: str) -> None:

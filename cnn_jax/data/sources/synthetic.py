@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from cnn_jax.config import Data
-from cnn_jax.data.sources.memory import check_memory
+from cnn_jax.data.sources.memory import check_memory, choose_feed
 from cnn_jax.data.spec import Dataset, Spec, Split
 
 _GRID = 4  # each class is a picture of 4 × 4 fields of random colour
@@ -20,7 +20,7 @@ def spec(data: Data) -> Spec:
     return Spec("synthetic", (height, width, channels), names, synthetic=True)
 
 
-def load(data: Data) -> Dataset:
+def load(data: Data, *, memory: int | None = None) -> Dataset:
     """Makes images up as `data.synthetic` says: a picture for each class, under heavy noise.
 
     A class's picture is a 4 × 4 grid of random colours over the whole image. An image is half
@@ -28,14 +28,16 @@ def load(data: Data) -> Dataset:
     from Philox's raw output by whole-number arithmetic, so that they are the same on every machine.
     """
     facts, made = spec(data), data.synthetic
-    check_memory(made.train_examples + made.test_examples, facts.image_shape, "synthetic")
+    examples = made.train_examples + made.test_examples
+    check_memory(examples, facts.image_shape, "synthetic")  # also if it is streamed
+    feed = choose_feed(data, examples, facts.image_shape, "synthetic", memory=memory)
     channels = facts.image_shape[2]
     pictures = _random_bytes(_PICTURES, (facts.num_classes, _GRID, _GRID, channels))
     train, test = (
         _make(pictures, facts, count, key)
         for count, key in ((made.train_examples, _TRAIN), (made.test_examples, _TEST))
     )
-    return Dataset(facts, train, None, test)
+    return Dataset(facts, train, None, test, feed=feed)
 
 
 def _make(pictures: UInt8[np.ndarray, "k 4 4 c"], facts: Spec, count: int, key: int) -> Split:

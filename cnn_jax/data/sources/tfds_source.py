@@ -1,20 +1,23 @@
-"""TFDS datasets by name, from prepared files into memory, without TensorFlow."""
+"""TFDS datasets by name, from prepared files into memory or left in them, without TensorFlow."""
 
 import dataclasses
 import itertools
 import re
-from collections.abc import Iterator
+import shlex
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cnn_jax.config import Data
+from cnn_jax.data.on_disk import ImagesOnDisk
 from cnn_jax.data.sources import prepare
 from cnn_jax.data.sources.cache import cache_dir, cache_path, read_cache, write_cache
-from cnn_jax.data.sources.image_file import fit_array
-from cnn_jax.data.sources.memory import check_memory
-from cnn_jax.data.sources.quiet import no_warnings, silence, track
+from cnn_jax.data.sources.decoding import in_threads, room_for
+from cnn_jax.data.sources.image_file import strict_pillow
+from cnn_jax.data.sources.memory import choose_feed
+from cnn_jax.data.sources.quiet import silence, track
+from cnn_jax.data.sources.records import Records, in_turn, is_random_access
 from cnn_jax.data.sources.tfds_builder import (
     is_prepared,
     listed,
@@ -23,7 +26,6 @@ from cnn_jax.data.sources.tfds_builder import (
     resolve_data_dir,
     spec_of,
 )
-from cnn_jax.data.sources.tfrecord import read_records
 from cnn_jax.data.spec import Dataset, Spec, Split, shape_text
 from cnn_jax.errors import InputError
 
@@ -35,7 +37,7 @@ def spec(data: Data) -> Spec:
     return _sized(spec_of(open_builder(data.name, resolve_data_dir(data.dir))), data)
 
 
-def load(data: Data) -> Dataset:
+def load(data: Data, *, memory: int | None = None) -> Dataset:
     """Reads a TFDS dataset; see `cnn_jax.data.datasets.load_dataset`."""
     builder = open_prepared(data.name, resolve_data_dir(data.dir))
     facts = _sized(spec_of(builder), data)
@@ -46,9 +48,16 @@ def load(data: Data) -> Dataset:
         )
     names = _split_names(builder, data)
     images = sum(builder.info.splits[split].num_examples for split in names.values())
-    check_memory(images, facts.image_shape, data.name)
-    splits = {part: _read_split(builder, split, facts, data) for part, split in names.items()}
-    return Dataset(facts, splits["train"], splits.get("validation"), splits["test"])
+    feed = choose_feed(data, images, facts.image_shape, data.name, memory=memory)
+    if feed == "streaming" and not is_random_access(builder):
+        home = shlex.quote(str(builder.data_dir))
+        raise InputError(
+            f"{data.name} is to be streamed, but is prepared as TFRecord, which can't be read in "
+            f"any order; convert it with: tfds convert_format --dataset_version_dir={home} "
+            "--out_file_format=array_record"
+        )
+    splits = {part: _read_split(builder, split, facts, data, feed) for part, split in names.items()}
+    return Dataset(facts, splits["train"], splits.get("validation"), splits["test"], feed=feed)
 
 
 def open_prepared(name: str, data_dir: Path) -> Any:
@@ -116,83 +125,90 @@ def _check_apart(builder: Any, examples: dict[str, list[tuple[str, int, int]]]) 
             )
 
 
-def _read_split(builder: Any, split: str, facts: Spec, data: Data) -> Split:
-    """Returns a split from the cache, or decoded and then put into the cache."""
+def _read_split(builder: Any, split: str, facts: Spec, data: Data, feed: str) -> Split:
+    """Returns a split, in memory or on disk; from the cache, or decoded and put into the cache.
+
+    Also of what stays on disk each image is decoded once, ever: its label is checked and a damaged
+    one is found before training starts.
+    """
     where = f"the {split} split of {facts.name} in {builder.data_dir}"
     info = builder.info.splits[split]
     missing = [path.name for path in info.filepaths if not path.exists()]
     if missing:
         raise InputError(f"{where} is only half there: {listed(missing)} is missing")
-    if builder.name == "digits":  # so few that a cache would gain nothing
-        return _decode(builder, split, facts, data, where)
-    path = _cache_path(builder, split, data)
-    cached = read_cache(path)
-    if cached is not None:
-        images, labels = cached.get("images"), cached.get("labels")
-        if _fits(images, labels, (info.num_examples, *facts.image_shape)):
-            return Split(images, labels)
-    decoded = _decode(builder, split, facts, data, where)
-    write_cache(path, images=decoded.images, labels=decoded.labels)
-    return decoded
+    path = _cache_path(builder, split, data, feed)
+    cached = read_cache(path) or {}
+    kept, labels = cached.get("images"), cached.get("labels")
+    wanted, _ = room_for(0, facts.image_shape, feed)
+    if not _fits(kept, labels, (info.num_examples, *wanted.shape[1:]), wanted.dtype):
+        kept, labels = _decode(builder, split, facts, data, feed, where)
+        if builder.name != "digits":  # so few that a cache would gain nothing
+            write_cache(path, images=kept, labels=labels)
+    if feed == "resident":
+        return Split(kept, labels)
+    read = Records(builder, split, size=data.image_size, what=where)
+    numbers = np.arange(len(labels), dtype=np.int64)
+    return Split(ImagesOnDisk(read, numbers, facts.image_shape, kept), labels)
 
 
-def _cache_path(builder: Any, split: str, data: Data) -> Path:
+def _cache_path(builder: Any, split: str, data: Data, feed: str) -> Path:
     """Names the cache file after the dataset, its version and the very files it is prepared in."""
     home = Path(builder.data_dir).resolve()
     files = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in sorted(home.iterdir())]
     part = re.sub(r"\W+", "_", split)
-    return cache_path(builder.info.full_name, part, split, data.image_size, str(home), files)
+    identity = (split, data.image_size, feed, str(home), files)
+    return cache_path(builder.info.full_name, part, *identity)
 
 
-def _fits(images: Any, labels: Any, shape: tuple[int, ...]) -> bool:
-    if images is None or labels is None:
+def _fits(kept: Any, labels: Any, shape: tuple[int, ...], dtype: np.dtype) -> bool:
+    if kept is None or labels is None:
         return False
-    shapes = images.shape == shape and labels.shape == shape[:1]
-    return shapes and images.dtype == np.uint8 and labels.dtype == np.int32
+    shapes = kept.shape == shape and labels.shape == shape[:1]
+    return shapes and kept.dtype == dtype and labels.dtype == np.int32
 
 
-def _decode(builder: Any, split: str, facts: Spec, data: Data, where: str) -> Split:
-    """Decodes all examples of a split and checks that they are what the spec says."""
+def _decode(
+    builder: Any, split: str, facts: Spec, data: Data, feed: str, where: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Decodes all examples and checks them against the spec; returns what is kept, and labels."""
     count = builder.info.splits[split].num_examples
-    images = np.empty((count, *facts.image_shape), np.uint8)
+    rows, keep = room_for(count, facts.image_shape, feed)
     labels = np.empty(count, np.int64)
-    chunks = _chunks(builder, split)
-    starts = range(0, count, _CHUNK)
-    name = f"decoding {facts.name} {split}"
-    for start in track(starts, name, total=len(starts), hidden=len(starts) < 5):
+    at_random = is_random_access(builder)
+    if at_random:
+        read = Records(builder, split, size=data.image_size, what=where).examples
+    else:
+        read = in_turn(builder, split, size=data.image_size)
+
+    def decode(start: int) -> None:
         stop = min(start + _CHUNK, count)
         try:
-            with no_warnings():
-                examples = next(chunks)
-            pixels = np.stack([fit_array(each["image"], data.image_size) for each in examples])
+            images, found = zip(*read(range(start, stop)), strict=True)
+            pixels = np.stack(images)
         # A damaged file shows as whatever array_record, protobuf or Pillow make of it.
         except Exception as error:
             raise InputError(
                 f"{where} can't be read (examples {start} to {stop - 1}): {one_line(error)}"
             ) from error
-        if pixels.dtype != np.uint8 or pixels.shape[1:] != facts.image_shape:
-            raise InputError(
-                f"{where} has {pixels.dtype} images of shape {shape_text(pixels.shape[1:])}; "
-                f"its description says uint8 of {shape_text(facts.image_shape)}"
-            )
-        images[start:stop] = pixels
-        labels[start:stop] = [example["label"] for example in examples]
+        _check_pixels(pixels, facts, where)
+        rows[start:stop], labels[start:stop] = keep(pixels), found
+
+    starts = range(0, count, _CHUNK)
+    name = f"decoding {facts.name} {split}"
+    with strict_pillow():
+        done = in_threads(decode, starts, threads=0 if at_random else 1)
+        list(track(done, name, total=len(starts), hidden=len(starts) < 5))
     if labels.min() < 0 or labels.max() >= facts.num_classes:
         raise InputError(
             f"{where} has labels from {labels.min()} to {labels.max()}; "
             f"they must be 0 to {facts.num_classes - 1}"
         )
-    return Split(images, labels.astype(np.int32))
+    return rows, labels.astype(np.int32)
 
 
-def _chunks(builder: Any, split: str) -> Iterator[list[dict[str, Any]]]:
-    """Yields the decoded examples of a split, `_CHUNK` at a time, the last ones fewer."""
-    info = builder.info.splits[split]
-    if builder.info.file_format.value == "array_record":
-        source = builder.as_data_source(split=split)
-        for start in range(0, info.num_examples, _CHUNK):
-            yield source.__getitems__(range(start, min(start + _CHUNK, info.num_examples)))
-    else:
-        records = read_records(info.file_instructions)
-        while chunk := list(itertools.islice(records, _CHUNK)):
-            yield [builder.info.features.deserialize_example_np(record) for record in chunk]
+def _check_pixels(pixels: np.ndarray, facts: Spec, where: str) -> None:
+    if pixels.dtype != np.uint8 or pixels.shape[1:] != facts.image_shape:
+        raise InputError(
+            f"{where} has {pixels.dtype} images of shape {shape_text(pixels.shape[1:])}; "
+            f"its description says uint8 of {shape_text(facts.image_shape)}"
+        )

@@ -1,0 +1,54 @@
+"""Images that stay on disk and are decoded when they are asked for."""
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+from jaxtyping import Bool, Int, Int64, UInt8
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ImagesOnDisk:
+    """Stands in for an array (N, H, W, C) of images; indexing it decodes them, each time anew.
+
+    `read(numbers)` returns images by their numbers, uint8 (K, H, W, C); it can be pickled, as
+    worker processes call it. `numbers` says which of them these N are. `sums` are those of each
+    image's values and of their squares, so that means and deviations need no second reading.
+    """
+
+    read: Callable[[np.ndarray], np.ndarray]
+    numbers: Int[np.ndarray, " n"]
+    image_shape: tuple[int, int, int]
+    sums: Int64[np.ndarray, "n two c"]
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """N, H, W, C."""
+        return (len(self), *self.image_shape)
+
+    @property
+    def size(self) -> int:
+        """The number of values of all images."""
+        return len(self) * int(np.prod(self.image_shape))
+
+    def __getitem__(self, which: Int[np.ndarray, " k"] | slice) -> UInt8[np.ndarray, "k h w c"]:
+        """Returns images decoded."""
+        return self.read(self.numbers[which])
+
+    def only(self, chosen: Bool[np.ndarray, " n"]) -> "ImagesOnDisk":
+        """Returns the marked images, still on disk."""
+        return dataclasses.replace(self, numbers=self.numbers[chosen], sums=self.sums[chosen])
+
+
+def channel_sums(images: UInt8[np.ndarray, "n h w c"]) -> Int64[np.ndarray, "n two c"]:
+    """Returns for each image and channel the sum of the values and that of their squares.
+
+    >>> channel_sums(np.full((1, 2, 2, 1), 3, np.uint8)).tolist()
+    [[[12], [36]]]
+    """
+    wide = images.reshape(len(images), -1, images.shape[-1]).astype(np.uint32)
+    sums = [part.sum(axis=1, dtype=np.int64) for part in (wide, wide**2)]
+    return np.stack(sums, axis=1)

@@ -1,0 +1,30 @@
+"""From arrays on the host to arrays on all devices of a mesh, in one process or in many."""
+
+import jax
+from jax.sharding import NamedSharding, PartitionSpec
+from jaxtyping import PyTree
+
+
+def place(arrays: PyTree, sharding: jax.sharding.Sharding) -> PyTree:
+    """Returns host arrays, of which every process holds the whole, placed as `sharding` says."""
+    if jax.process_count() == 1:
+        return jax.device_put(arrays, sharding)
+    return jax.tree.map(
+        lambda x: jax.make_array_from_callback(x.shape, sharding, x.__getitem__), arrays
+    )
+
+
+def everywhere(sharding: NamedSharding) -> NamedSharding:
+    """Returns the sharding that puts a whole array on every device of the same mesh."""
+    return NamedSharding(sharding.mesh, PartitionSpec())
+
+
+def shards(sharding: NamedSharding) -> int:
+    """Returns into how many parts a sharding splits the leading axis.
+
+    >>> mesh = jax.make_mesh((1,), ("data",), devices=jax.devices()[:1])
+    >>> shards(NamedSharding(mesh, PartitionSpec("data")))
+    1
+    """
+    leading = sharding.spec[0] if sharding.spec else None
+    return 1 if leading is None else sharding.mesh.shape[leading]
