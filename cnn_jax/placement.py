@@ -1,6 +1,7 @@
 """From arrays on the host to arrays on all devices of a mesh, in one process or in many."""
 
 import jax
+import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
@@ -9,9 +10,11 @@ def place(arrays: PyTree, sharding: jax.sharding.Sharding) -> PyTree:
     """Returns host arrays, of which every process holds the whole, placed as `sharding` says."""
     if jax.process_count() == 1:
         return jax.device_put(arrays, sharding)
-    return jax.tree.map(
-        lambda x: jax.make_array_from_callback(x.shape, sharding, x.__getitem__), arrays
-    )
+
+    def put(x: np.ndarray) -> jax.Array:
+        return jax.make_array_from_callback(x.shape, sharding, np.asarray(x).__getitem__)
+
+    return jax.tree.map(put, arrays)
 
 
 def everywhere(sharding: NamedSharding) -> NamedSharding:

@@ -65,9 +65,9 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
 
 
 def _quieten() -> None:
-    """Without --verbosity, Orbax would tell of every save and jax of every device not there."""
+    """Without --verbosity, Orbax would log what it raises, and jax every device not there."""
     if not flags.FLAGS["verbosity"].present:
-        absl.logging.set_verbosity(absl.logging.WARNING)
+        absl.logging.set_verbosity(absl.logging.FATAL)
         logging.getLogger("jax._src.xla_bridge").setLevel(logging.WARNING)
 
 

@@ -7,6 +7,10 @@ gets a new directory under runs/.
 
 With --check nothing is trained and no data or device touched: the config is validated and printed
 as a JSON line; so is, for each --also="--config.FIELD=VALUE ...", the config with those flags too.
+
+Several processes, started with the same --workdir on a file system they share, are one run. Slurm,
+Open MPI and Cloud TPU tell them of each other; elsewhere each is started with --coordinator,
+--process_id and --num_processes.
 """
 
 import time
@@ -24,8 +28,11 @@ from absl import flags  # noqa: E402
 
 from cnn_jax.config import is_population  # noqa: E402
 from cnn_jax.config_checks import validate  # noqa: E402
+from cnn_jax.errors import InputError  # noqa: E402
 from cnn_jax.models.registry import build_model  # noqa: E402
+from cnn_jax.training import processes  # noqa: E402
 from cnn_jax.training.clock import Clock  # noqa: E402
+from cnn_jax.training.interruption import Stopped  # noqa: E402
 from cnn_jax.training.loop import train_and_evaluate  # noqa: E402
 from cnn_jax.training.population import train_population  # noqa: E402
 from experiments import command_line  # noqa: E402
@@ -34,6 +41,9 @@ _CONFIG = command_line.define_config()
 _WORKDIR = flags.DEFINE_string("workdir", None, "run directory; default: a new one under runs/")
 _CHECK = flags.DEFINE_boolean("check", False, "only validate and print the complete config")
 _ALSO = flags.DEFINE_multi_string("also", [], "with --check: more flags, to check as well")
+_COORDINATOR = flags.DEFINE_string("coordinator", None, "address:port of process 0, if several")
+_PROCESS_ID = flags.DEFINE_integer("process_id", None, "number of this process, from 0")
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "how many processes there are")
 
 
 def main(argv: Sequence[str]) -> None:
@@ -42,10 +52,20 @@ def main(argv: Sequence[str]) -> None:
     if _CHECK.value:
         return check(_ALSO.value)
     config = command_line.read_config(_CONFIG)
+    several = processes.join(_COORDINATOR.value, _PROCESS_ID.value, _NUM_PROCESSES.value)
+    if several and not _WORKDIR.value:
+        raise InputError("--workdir=DIR is missing: several processes need the same directory")
     stamp = time.strftime("%Y%m%d-%H%M%S")
     workdir = Path(_WORKDIR.value or f"runs/{config.name}/{stamp}")
     train = train_population if is_population(config) else train_and_evaluate
-    train(config, workdir, clock=Clock("import", _START))
+    try:
+        train(config, workdir, clock=Clock("import", _START))
+    except Stopped:
+        raise
+    except Exception as error:
+        if several:
+            processes.end(error)
+        raise
 
 
 def check(more: Sequence[str]) -> None:

@@ -1,9 +1,10 @@
 """Checkpoints of the train state through Orbax: written in the background, latest and best kept."""
 
+import contextlib
 import json
 import math
 import shutil
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,14 @@ from orbax.checkpoint import checkpoint_managers as policies
 
 from cnn_jax.errors import InputError
 from cnn_jax.training.optimizer import path_name
+from cnn_jax.training.processes import is_first, wait_for_all
 
 KEPT_LATEST = 2  # one more than needed, in case a crash damages the newest
+FORMAT = 1  # of the train state on disk; raise it when an older state can no longer be taken up
+
+
+class SaveError(Exception):
+    """A checkpoint can't be written; those before it are as they were."""
 
 
 class Checkpoints:
@@ -29,6 +36,8 @@ class Checkpoints:
         self, directory: Path, *, read_only: bool = False, warn: Callable[[str], None] = print
     ):
         self._directory, self._warn = directory, warn
+        self._saving: int | None = None
+        wait_for_all("checkpoints are looked at")  # before the first process sets any aside
         for step in _unreadable(directory):  # Orbax reads all of these when it opens
             if read_only:
                 raise InputError(f"checkpoint {directory / step} is damaged: it can't be read")
@@ -51,8 +60,15 @@ class Checkpoints:
     def __enter__(self) -> "Checkpoints":
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._manager.close()
+    def __exit__(self, kind: type | None, *_: object) -> None:
+        try:
+            self.wait()
+        except SaveError as error:
+            if kind is None:
+                raise
+            self._warn(str(error))
+        finally:
+            self._manager.close()
 
     @property
     def latest(self) -> int | None:
@@ -71,20 +87,58 @@ class Checkpoints:
         return self._manager.metrics(step) or {}
 
     def save(self, step: int, state: PyTree, metrics: dict[str, Any] | None = None) -> None:
-        """Starts saving the state of `step`; returns once it is copied off the device."""
-        if step != self.latest:
-            arguments, known = ocp.args.StandardSave(state), {"step": step, **(metrics or {})}
-            self._manager.save(step, args=arguments, metrics=known, force=True)
+        """Starts saving the state of `step`; returns once it is copied off the device.
+
+        `metrics` are kept with it; with a score or accuracy among them it may be the best.
+
+        Raises:
+          SaveError: the checkpoint before this one, or this one, can't be written.
+        """
+        self.wait()
+        if step == self.latest:
+            return
+        known = {"step": step, "format": FORMAT, **(metrics or {})}
+        self._saving = step
+        with self._telling():
+            self._manager.save(step, args=ocp.args.StandardSave(state), metrics=known, force=True)
 
     def wait(self) -> None:
-        """Returns once everything saved so far is complete on disk."""
-        self._manager.wait_until_finished()
+        """Returns once everything saved so far is complete on disk.
+
+        Raises:
+          SaveError: it can't be written. Saving again may well succeed.
+        """
+        with self._telling():
+            self._manager.wait_until_finished()
+
+    @contextlib.contextmanager
+    def _telling(self) -> Iterator[None]:
+        """Turns what Orbax raises into SaveError; removes the half checkpoint, to make room."""
+        try:
+            yield
+        except (OSError, ValueError) as error:  # TensorStore tells of a full disk as a ValueError
+            for path in self._directory.glob(f"{self._saving}.orbax-checkpoint-tmp*"):
+                shutil.rmtree(path, ignore_errors=True)
+            reason = str(error).partition(" [")[0].rpartition(": ")[2]
+            raise SaveError(
+                f"the checkpoint of step {self._saving} can't be written: {reason}; earlier ones "
+                "are kept"
+            ) from error
 
     def restore(self, step: int, template: PyTree) -> PyTree:
         """Returns the state saved at `step`, shaped, typed and placed like `template`.
 
         `template` holds arrays or `jax.ShapeDtypeStruct`s with shardings.
+
+        Raises:
+          InputError: another version of the program made it, with another kind of state.
         """
+        if (found := self.metrics(step).get("format", 0)) != FORMAT:
+            raise InputError(
+                f"{self._directory / str(step)} has checkpoint format {found}, this version of "
+                f"cnn_jax takes up format {FORMAT}: go on with the version that made it (see "
+                "result.json or requirements), or start anew with another --workdir"
+            )
         return self._manager.restore(step, args=ocp.args.StandardRestore(template))
 
     def restore_fields(self, step: int, template: dict[str, PyTree]) -> dict[str, PyTree]:
@@ -140,9 +194,11 @@ class Checkpoints:
     def _set_aside(self, step: str, reason: str) -> None:
         path, aside = self._directory / step, self._directory / f"damaged-{step}"
         self._warn(f"checkpoint {path} is damaged and set aside as {aside.name}: {reason}")
-        if aside.exists():
-            shutil.rmtree(aside)
-        path.rename(aside)
+        wait_for_all(f"checkpoint {step} is damaged")
+        if is_first():
+            shutil.rmtree(aside, ignore_errors=True)
+            path.rename(aside)
+        wait_for_all(f"checkpoint {step} is set aside")
 
     def _check_fits(
         self, step: int, template: PyTree, fields: Collection[str] | None = None
@@ -152,11 +208,13 @@ class Checkpoints:
         wanted = _shapes(template)
         if saved != wanted:
             names = sorted(n for n in {*saved, *wanted} if saved.get(n) != wanted.get(n))
-            name = names[0]
+            told = ", ".join(
+                f"{name} is {saved.get(name, 'absent')} there, not {wanted.get(name, 'absent')}"
+                for name in names[:3]
+            )
             raise InputError(
-                f"{self._directory / str(step)} is of another network or optimizer: {name} is "
-                f"{saved.get(name, 'absent')} there, not {wanted.get(name, 'absent')}"
-                + (f", and {len(names) - 1} more differ" if len(names) > 1 else "")
+                f"{self._directory / str(step)} is of another network or optimizer: {told}"
+                + (f", and {len(names) - 3} more differ" if len(names) > 3 else "")
             )
 
     def find(self, which: str) -> int:

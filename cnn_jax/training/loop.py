@@ -1,7 +1,8 @@
 """One run from start to end: restore, train, evaluate, save, and leave a result."""
 
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +16,17 @@ from cnn_jax.data.augment import AugmentFn
 from cnn_jax.data.datasets import Split
 from cnn_jax.data.resident import Feeder
 from cnn_jax.data.streaming import StreamFeeder
-from cnn_jax.errors import RunError
 from cnn_jax.models.registry import count_parameters
 from cnn_jax.training import provenance
 from cnn_jax.training.checkpoint import Checkpoints
 from cnn_jax.training.clock import Clock
 from cnn_jax.training.feeding import eval_batches, feed_line, make_feeder
-from cnn_jax.training.interruption import Stopped, StopRequest, stop_on_signals
+from cnn_jax.training.finite import finite
+from cnn_jax.training.interruption import StopRequest, stop_on_signals
 from cnn_jax.training.losses import LossFn
 from cnn_jax.training.metrics import compute, merge, score
-from cnn_jax.training.optimizer import path_name
 from cnn_jax.training.parallel import compile_step, replicated
+from cnn_jax.training.processes import Agreement, is_first
 from cnn_jax.training.progress import Display
 from cnn_jax.training.run_directory import (
     CONFIG,
@@ -37,7 +38,9 @@ from cnn_jax.training.run_directory import (
     read_json,
     write_json,
     write_spec,
+    writing,
 )
+from cnn_jax.training.saving import Saving
 from cnn_jax.training.setup import (
     Experiment,
     abstract_state,
@@ -50,7 +53,7 @@ from cnn_jax.training.setup import (
 )
 from cnn_jax.training.state import Purpose, TrainState, key_for, model_variables
 from cnn_jax.training.transfer import read_variables
-from cnn_jax.training.writers import Row, Writers
+from cnn_jax.training.writers import Row, Writers, open_writers
 
 
 def train_and_evaluate(
@@ -84,7 +87,8 @@ def train_and_evaluate(
     clock, run_type = clock or Clock(), run_type or Run
     validate(config)
     check_run(workdir, config)
-    with Display() as display:
+    first = is_first()
+    with Display(quiet=not first) as display:
         if finished := read_json(workdir / RESULT):
             display.say(f"{workdir} holds a finished run; give another --workdir for a new one")
             return finished
@@ -93,20 +97,30 @@ def train_and_evaluate(
         run_type.check(experiment)
         if config.train.init_from and not (workdir / CONFIG).exists():
             check_source(experiment)
-        create_run(workdir, config)
         with (
             stop_on_signals() as request,
-            locked(workdir),
+            _own(workdir, experiment) if first else contextlib.nullcontext(),
             Checkpoints(workdir / "checkpoints", warn=display.say) as checkpoints,
         ):
-            write_spec(workdir, experiment.dataset.spec)
-            experiment.normalization.save(workdir / NORMALIZATION)
             run = run_type(experiment, workdir, checkpoints, display, clock, request)
             result = run.result(run.train(run.start()))
-            write_json(workdir / RESULT, result)
+            if first:
+                with writing(workdir / RESULT):
+                    write_json(workdir / RESULT, result)
         accuracy = f"test accuracy {result['test_accuracy']:.2%}"
         display.say(f"{accuracy} on {result['test_examples']} examples; see {workdir / RESULT}")
     return result
+
+
+@contextlib.contextmanager
+def _own(workdir: Path, experiment: Experiment) -> Iterator[None]:
+    """Makes the run directory and holds it for this process."""
+    create_run(workdir, experiment.config)
+    with locked(workdir):
+        with writing(workdir):
+            write_spec(workdir, experiment.dataset.spec)
+            experiment.normalization.save(workdir / NORMALIZATION)
+        yield
 
 
 class Run:
@@ -125,6 +139,8 @@ class Run:
         self.display, self.clock, self.request = display, clock, request
         self._place_data()
         config = experiment.config
+        self.time_limit = f"train.max_seconds={config.train.max_seconds:g}"
+        self.agreed = Agreement(experiment.mesh, ("SIGTERM", "SIGINT", self.time_limit))
         epoch = steps_per_epoch(config, len(experiment.dataset.train))
         self.eval_every = config.train.eval_every or epoch
         self.checkpoint_every = config.train.checkpoint_every or epoch
@@ -147,10 +163,12 @@ class Run:
 
     def start(self) -> TrainState:
         """Returns the state to go on from: the last checkpoint's, else a new one."""
+        self.sums = []  # of the steps since the last row, by an earlier process
         with self.clock.stage("checkpoint"):
             found = self.checkpoints.restore_latest(abstract_state(self.experiment))
         if found:
             self.start_step, state = found
+            self.sums = self.checkpoints.metrics(self.start_step).get("sums", [])
             self.display.say(f"resumed {self.workdir} at step {self.start_step}")
         else:
             source = self._source()
@@ -190,7 +208,8 @@ class Run:
             "deterministic": config.train.deterministic,
         }
         with self.clock.stage("compile"):
-            self.key = jax.device_put(key_for(config.seed, Purpose.STEP), self.sharding)
+            new_key = partial(key_for, config.seed, Purpose.STEP)
+            self.key = jax.jit(new_key, out_shardings=self.sharding)()
             example = (state, self.feeder.example(), self.key)
             step = fed_train_step(self.experiment)
             self.train_step = compile_step(step, example, donate=True, **placement)
@@ -204,12 +223,13 @@ class Run:
     def train(self, state: PyTree) -> PyTree:
         """Returns the state after the last step; writes rows and checkpoints on the way."""
         steps = self.experiment.steps
-        self.best, self.last_step = self.checkpoints.best, self.start_step
+        self.last_step, train = self.start_step, self.experiment.config.train
+        self.saving = Saving(self.checkpoints, train, clock=self.clock, say=self.display.say)
         pending: list[dict] = []
         self.display.begin(steps, self.start_step)
         with (
             contextlib.closing(self.feeder),
-            Writers(self.workdir, self.start_step) as writers,
+            open_writers(self.workdir, self.start_step) as writers,
             self.clock.stage("train"),
         ):
             since = self._train_seconds()
@@ -223,13 +243,11 @@ class Run:
                 stop = self._stop_reason()  # read once: a signal may come at any moment
                 if stop or self._due(step):
                     sums, save = jax.device_get(pending), stop is not None
-                    state = self._look(step, state, sums, since, writers, save=save)
+                    look = self._look if self._due(step) else self._hold
+                    state = look(step, state, sums, since, writers, save=save)
                     pending, since = [], self._train_seconds()
                 if stop:
-                    raise Stopped(
-                        f"stopped by {stop} at step {step} of {steps}, saved; "
-                        f"the same command with --workdir={self.workdir} goes on"
-                    )
+                    self.saving.stop(f"stopped by {stop} at step {step}", steps, self.workdir)
         return state
 
     def _feed(self, step: int, running: list) -> Any:
@@ -253,30 +271,29 @@ class Run:
         self._evaluate_and_save(step, state, row, writers, save=save)
         return state
 
+    def _hold(self, step: int, state: TrainState, sums: list, *_: Any, **__: Any) -> TrainState:
+        """Saves between two rows, of a run that stops: the next one is written when it goes on."""
+        self.sums += self._finite(sums, step, state)
+        sums = [{name: value.item() for name, value in each.items()} for each in self.sums]
+        self.saving.save(step, state, {"sums": sums})
+        return state
+
     def _stop_reason(self) -> str | None:
-        limit = self.experiment.config.train.max_seconds
+        limit, reason = self.experiment.config.train.max_seconds, self.request.reason
         if limit and sum(self.clock.seconds().values()) > limit:
-            return f"train.max_seconds={limit:g}"
-        return self.request.reason
+            reason = self.time_limit
+        return self.agreed(reason)
 
     def _out_of_patience(self, step: int) -> bool:
         """Whether the run ends early: derived from the best checkpoint, so resuming agrees."""
         patience = self.experiment.config.train.patience
-        return bool(patience and self.best and step - self.best[0] >= patience * self.eval_every)
+        best = self.saving.best
+        return bool(patience and best and step - best[0] >= patience * self.eval_every)
 
     def _finite(self, pending: list[dict], step: int, state: TrainState) -> list[dict]:
-        """Returns the sums without `nonfinite`; raises RunError at more bad steps than allowed."""
-        bad = [int(sums.pop("nonfinite")) for sums in pending]
         allowed = self.experiment.config.train.skip_nonfinite
-        if max(bad) < 0 or (int(state.skipped) <= allowed and allowed):
-            return pending
-        i = next(i for i, index in enumerate(bad) if index >= 0)
-        path, _ = jax.tree_util.tree_leaves_with_path(state.params)[bad[i]]
-        raise RunError(
-            f"the gradient of {path_name(path)} is not finite at step {step - len(bad) + i + 1}"
-            f"{f', after {allowed} skipped steps' if allowed else ''}; the checkpoints before it "
-            "are kept. Try a lower optim.learning_rate, optim.clip_norm or train.skip_nonfinite"
-        )
+        skipped = int(state.skipped)
+        return finite(pending, step=step, params=state.params, skipped=skipped, allowed=allowed)
 
     def _train_seconds(self) -> float:
         """Returns the seconds spent on steps, those in which they waited for input among them."""
@@ -289,11 +306,12 @@ class Run:
         return step == self.experiment.steps or any(step % n == 0 for n in every)
 
     def _train_row(self, step: int, pending: list, since: float) -> Row:
-        totals = merge(pending)
+        images = merge(pending)["examples"]
+        totals, self.sums = merge([*self.sums, *pending]), []
         return {
             **self._position(step),
             **train_means(self.experiment, step, totals),
-            "images_per_second": totals["examples"] / (self._train_seconds() - since),
+            "images_per_second": images / (self._train_seconds() - since),
         }
 
     def _position(self, step: int) -> Row:
@@ -303,39 +321,21 @@ class Run:
     def _evaluate_and_save(
         self, step: int, state: TrainState, row: Row, writers: Writers, *, save: bool
     ) -> None:
-        last, metrics, split = (
-            step == self.experiment.steps,
-            None,
-            self.experiment.dataset.validation,
-        )
+        split, metrics = self.experiment.dataset.validation, None
+        last = step == self.experiment.steps
         if split and (last or step % self.eval_every == 0):
             metrics = self.evaluate(self.eval_step, state, self.validation, split).metrics
             row |= {f"validation_{name}": value for name, value in metrics.items()}
-        writers.write(row)
+        with self.saving.heeding_errors():
+            writers.write(row)
         self.display.row(row, self.experiment.steps)
-        improved = metrics is not None and self._improves(step, metrics)
-        if save or improved or last or step % self.checkpoint_every == 0:
+        due = save or last or step % self.checkpoint_every == 0
+        if due or metrics:
+            self.saving.settle()  # what is best depends on whether it was saved
+        improved = metrics is not None and self.saving.improves(step, metrics)
+        if due or improved:
             # Metrics go with improvements alone, so that the best on disk is the best here.
-            self._save(step, state, metrics if improved else None)
-
-    def _improves(self, step: int, metrics: dict[str, float]) -> bool:
-        """Notes a validation and tells whether it is the best so far, by the least change asked."""
-        train = self.experiment.config.train
-        metrics["score"] = score(metrics, train.monitor)
-        if self.best and not metrics["score"] > self.best[1] + train.min_change:
-            return False
-        self.best = (step, metrics["score"])
-        return True
-
-    def _save(self, step: int, state: PyTree, metrics: dict[str, Any] | None) -> None:
-        try:
-            with self.clock.stage("checkpoint"):
-                self.checkpoints.save(step, state, metrics)
-        except OSError as error:
-            text = f"the checkpoint of step {step} can't be written: {error}; earlier ones are kept"
-            if self.experiment.config.train.on_save_error == "stop":
-                raise RunError(text) from error
-            self.display.say(text)
+            self.saving.save(step, state, metrics if improved else None)
 
     def evaluate(
         self, step: Callable, state: TrainState, batches: Iterable, split: Split
@@ -348,13 +348,13 @@ class Run:
     def result(self, state: TrainState) -> dict[str, Any]:
         """Returns what the finished run leaves: the test metrics, costs and provenance."""
         stopped_early = self.last_step < self.experiment.steps
-        if self.experiment.config.train.patience and self.best:
-            state = self.checkpoints.restore(self.best[0], abstract_state(self.experiment))
+        self.saving.settle()
+        best = self.saving.best
+        if self.experiment.config.train.patience and best:
+            state = self.checkpoints.restore(best[0], abstract_state(self.experiment))
         test = self.evaluate(self.test_step, state, self.test, self.experiment.dataset.test)
-        with self.clock.stage("checkpoint"):
-            self.checkpoints.wait()
         return {
-            **self._outcome(self.experiment.config, self.last_step, int(state.skipped), self.best),
+            **self._outcome(self.experiment.config, self.last_step, int(state.skipped), best),
             "stopped_early": stopped_early,
             **{f"test_{name}": value for name, value in test.metrics.items()},
             **self._costs(self.last_step - self.start_step),
@@ -380,18 +380,11 @@ class Run:
 
     def _costs(self, steps: int) -> dict[str, Any]:
         """Returns where the time of this process went, in which `steps` batches were trained on."""
-        train_seconds, seconds = self._train_seconds(), self.clock.seconds()
         images = steps * self.experiment.config.data.batch_size
-        waited = seconds.get("input", 0.0)
+        costs = provenance.costs(self.clock.seconds(), images=images)
         return {
             "feed": self.experiment.dataset.feed,
-            "train_seconds": train_seconds,
-            "compile_seconds": seconds["compile"],
-            "evaluate_seconds": seconds["evaluate"],
-            "input_wait_seconds": waited,
-            "input_wait_fraction": waited / train_seconds if images else None,
-            "images_per_second": images / train_seconds if images else None,
-            "seconds": seconds,
+            **costs,
             **provenance.facts(self.experiment.mesh),
         }
 

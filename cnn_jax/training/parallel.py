@@ -17,16 +17,20 @@ AXIS = "data"
 
 
 def make_mesh(devices: int = 0) -> Mesh:
-    """Returns a mesh of the first `devices` devices (0: all) with the single axis `AXIS`.
+    """Returns a mesh of `devices` devices (0: all), as many of each process, with the axis `AXIS`.
 
     Raises:
-      InputError: there are fewer devices.
+      InputError: there are fewer devices, or the processes can't have equally many.
     """
-    available = jax.devices()
+    available, processes = jax.devices(), jax.process_count()
     if devices > len(available):
         raise InputError(f"devices is {devices}, but there are {len(available)} ({available[0]})")
-    used = available[: devices or len(available)]
-    return jax.make_mesh((len(used),), (AXIS,), (AxisType.Auto,), devices=used)
+    count = devices or len(available)
+    if count % processes:
+        raise InputError(f"devices is {count}, not divisible over {processes} processes")
+    of_each = [jax.local_devices(process)[: count // processes] for process in range(processes)]
+    used = [device for own in of_each for device in own]
+    return jax.make_mesh((count,), (AXIS,), (AxisType.Auto,), devices=used)
 
 
 def device_memory(mesh: Mesh) -> list[int]:

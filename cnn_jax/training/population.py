@@ -70,6 +70,8 @@ class PopulationRun(Run):
     @staticmethod
     def check(experiment: Experiment) -> None:
         """Raises InputError unless the members can be compared as the config asks."""
+        if jax.process_count() > 1:
+            raise InputError("a population is trained by one process, on all of its devices")
         if experiment.config.train.monitor != "accuracy":
             raise InputError("a population compares its members by accuracy; unset train.monitor")
         if experiment.config.population.halving and experiment.dataset.validation is None:
@@ -230,8 +232,11 @@ class PopulationRun(Run):
             member.state = host[member.number]
         state = state if last else self._without_ended(state, host)
         if save:
-            self._save(step, self._tree(host), {"members": [m.progress() for m in self.members]})
+            standing = [member.progress() for member in self.members]
+            self.saving.save(step, self._tree(host), {"members": standing})
         return state
+
+    _hold = _look  # a stop between two rows adds one
 
     def _on_host(self, state: PyTree) -> list[PyTree]:
         with self.clock.stage("checkpoint"):
@@ -321,7 +326,8 @@ class PopulationRun(Run):
             "images_per_second": speed,
         }
         self.display.row(row, self.experiment.steps)
-        writers.write(row | {"members": [rows.get(m.number) for m in self.members]})
+        with self.saving.heeding_errors():
+            writers.write(row | {"members": [rows.get(m.number) for m in self.members]})
 
     # After the last step.
 
@@ -333,8 +339,8 @@ class PopulationRun(Run):
                 "optim.learning_rate, optim.clip_norm or train.skip_nonfinite"
             )
         tests = self._tested()
+        self.saving.settle()
         with self.clock.stage("checkpoint"):
-            self.checkpoints.wait()
             pairs = zip(self.members, tests, strict=True)
             results = [self._member_result(member, test) for member, test in pairs]
             for member, result in zip(self.members, results, strict=True):

@@ -30,8 +30,8 @@ def format_row(row: Row, total: int) -> str:
 class Display:
     """Shows lines and, on a terminal, a bar with the rate and the time left."""
 
-    def __init__(self) -> None:
-        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
+    def __init__(self, *, quiet: bool = False) -> None:
+        self.console = Console(stderr=True, highlight=False, soft_wrap=True, quiet=quiet)
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),

@@ -1,6 +1,7 @@
 """Where and with what a run was made."""
 
 import platform
+import resource
 import subprocess
 import sys
 from importlib import metadata
@@ -23,9 +24,40 @@ def facts(mesh: Mesh) -> dict[str, Any]:
         "device_kind": device.device_kind,
         "devices": mesh.size,
         "processes": jax.process_count(),
+        **peak_memory(mesh),
         "git_commit": git_commit(Path(__file__).parent),
         "command": sys.argv,
     }
+
+
+def costs(seconds: dict[str, float], *, images: int) -> dict[str, Any]:
+    """Returns where the time of a process went that trained on so many images."""
+    waited = seconds.get("input", 0.0)
+    training = seconds.get("train", 0.0) + waited
+    return {
+        "train_seconds": training,
+        "compile_seconds": seconds["compile"],
+        "evaluate_seconds": seconds["evaluate"],
+        "input_wait_seconds": waited,
+        "input_wait_fraction": waited / training if images else None,
+        "images_per_second": images / training if images else None,
+        "seconds": seconds,
+    }
+
+
+def peak_memory(mesh: Mesh) -> dict[str, Any]:
+    """Returns the most memory used so far, in bytes, and whose: of one device, else of the process.
+
+    >>> peak_memory(jax.make_mesh((1,), ("data",), devices=jax.devices()[:1]))["peak_memory_of"]
+    'process'
+    """
+    stats = [device.memory_stats() for device in mesh.local_devices]
+    if all(each and "peak_bytes_in_use" in each for each in stats):
+        most = max(each["peak_bytes_in_use"] for each in stats)
+        return {"peak_memory_bytes": most, "peak_memory_of": "device"}
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    unit = 1 if sys.platform == "darwin" else 1024
+    return {"peak_memory_bytes": most * unit, "peak_memory_of": "process"}
 
 
 def device_line(mesh: Mesh) -> str:
@@ -36,7 +68,8 @@ def device_line(mesh: Mesh) -> str:
     """
     device = mesh.devices.flat[0]
     kind = device.platform if device.platform == "cpu" else device.device_kind
-    return f"{mesh.size} {kind} device{'s' if mesh.size > 1 else ''}"
+    processes = f" of {jax.process_count()} processes" if jax.process_count() > 1 else ""
+    return f"{mesh.size} {kind} device{'s' if mesh.size > 1 else ''}{processes}"
 
 
 def _version(package: str) -> str | None:

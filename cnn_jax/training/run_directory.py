@@ -11,7 +11,7 @@ from typing import Any
 
 from cnn_jax.config import Config, differences, from_json, placement_fields, to_json
 from cnn_jax.data.spec import Spec
-from cnn_jax.errors import InputError
+from cnn_jax.errors import InputError, RunError
 
 CONFIG, RESULT, DATASET, METRICS = "config.json", "result.json", "dataset.json", "metrics.jsonl"
 NORMALIZATION, LOCK = "normalization.npz", ".lock"
@@ -70,6 +70,15 @@ def create_run(workdir: Path, config: Config) -> None:
     except OSError as error:
         reason = error.strerror or error
         raise InputError(f"the run directory {workdir} is not writable: {reason}") from error
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turns an OSError of the block into a RunError that says what can't be written."""
+    try:
+        yield
+    except OSError as error:
+        raise RunError(f"{path} can't be written: {error.strerror or error}") from error
 
 
 def read_config(workdir: Path) -> Config:

@@ -20,6 +20,7 @@ from cnn_jax.data.normalization import Normalization, fit_normalization, normali
 from cnn_jax.data.resident import Feed, take_batch
 from cnn_jax.errors import InputError
 from cnn_jax.models.registry import build_model, initialize, variable_shapes
+from cnn_jax.placement import place
 from cnn_jax.training.checkpoint import abstract
 from cnn_jax.training.losses import LossFn
 from cnn_jax.training.objective import make_eval_loss, make_loss, make_sums, single_logit
@@ -127,7 +128,7 @@ def initial_state(experiment: Experiment, source: PyTree | None = None) -> Train
     It is a function of the seed alone, or of that and of the variables to start from, `source`.
     """
     key = key_for(experiment.config.seed, Purpose.INIT)
-    return jax.device_put(state_from(experiment, key, source), replicated(experiment.mesh))
+    return place(state_from(experiment, key, source), replicated(experiment.mesh))
 
 
 def state_from(experiment: Experiment, key: jax.Array, source: PyTree | None = None) -> TrainState:
@@ -153,7 +154,8 @@ def check_source(experiment: Experiment) -> Transfer:
 
 def abstract_state(experiment: Experiment) -> TrainState:
     """Returns the shapes, types and placement of the state, to restore a checkpoint into."""
-    shapes = jax.eval_shape(lambda: initial_state(experiment))
+    key = key_for(experiment.config.seed, Purpose.INIT)
+    shapes = jax.eval_shape(partial(state_from, experiment), key)
     return abstract(shapes, replicated(experiment.mesh))
 
 

@@ -1,10 +1,15 @@
 """Where metric rows go: a JSON-lines file and TensorBoard events."""
 
+import contextlib
+import errno
 import json
+import os
+import time
 from pathlib import Path
 from typing import Any
 
-from cnn_jax.training.run_directory import METRICS, write_atomically
+from cnn_jax.training.processes import is_first
+from cnn_jax.training.run_directory import METRICS, write_atomically, writing
 
 Row = dict[str, Any]  # numbers by name; of a population also `members`, a row or None for each
 
@@ -18,27 +23,89 @@ class Writers:
 
     def __init__(self, workdir: Path, step: int):
         # Imported here: it takes a fifth of a second, and only runs that write need it.
-        from tensorboardX import SummaryWriter
+        from tensorboardX.event_file_writer import EventsWriter
 
         path = workdir / METRICS
         drop_rows_after(path, step)
-        self._jsonl = open(path, "a", encoding="utf-8")  # noqa: SIM115 (closed in close)
-        self._events = SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1)
+        self._file = open(path, "ab", buffering=0)  # noqa: SIM115 (closed in __exit__)
+        self._unwritten = b""
+        (workdir / "tensorboard").mkdir(exist_ok=True)
+        # Not SummaryWriter: its thread dies silently on a full disk, and the run then waits for it.
+        self._events = EventsWriter(str(workdir / "tensorboard" / "events"))
+        self._events.write_event(_restarted(step + 1))
 
     def __enter__(self) -> "Writers":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._jsonl.close()
-        self._events.close()
+        self._file.close()
+        with contextlib.suppress(OSError):  # said when it was written
+            self._events.close()
 
     def write(self, row: Row) -> None:
-        """Writes one row, which has a `step`; on disk when the call returns."""
-        self._jsonl.write(json.dumps(row) + "\n")
-        self._jsonl.flush()
-        for name, value in row.items():
-            if name not in ("step", "members"):
-                self._events.add_scalar(name, value, row["step"])
+        """Writes one row, which has a `step`; on disk when the call returns.
+
+        Raises:
+          OSError: the disk is full, say. The file still ends with a whole row; this one is written
+            together with the next.
+        """
+        self._unwritten += json.dumps(row).encode() + b"\n"
+        size = os.fstat(self._file.fileno()).st_size
+        try:
+            if self._file.write(self._unwritten) < len(self._unwritten):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError:
+            self._file.truncate(size)
+            raise
+        self._unwritten = b""
+        self._events.write_event(_scalars(row))
+        self._events.flush()
+
+
+class Silent(Writers):
+    """Writes nothing: in processes that are not the first."""
+
+    def __init__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def write(self, row: Row) -> None:
+        """Does nothing."""
+
+
+def open_writers(workdir: Path, step: int) -> Writers:
+    """Returns what writes the rows after `step`: to files in the first process, nowhere in others.
+
+    Raises:
+      RunError: they can't be opened.
+    """
+    if not is_first():
+        return Silent()
+    with writing(workdir / METRICS):
+        return Writers(workdir, step)
+
+
+def _restarted(step: int) -> Any:
+    """Returns the event at which TensorBoard forgets what an earlier start wrote from `step` on."""
+    from tensorboardX.proto.event_pb2 import Event, SessionLog
+
+    log = SessionLog(status=SessionLog.START)
+    return Event(wall_time=time.time(), step=step, session_log=log)
+
+
+def _scalars(row: Row) -> Any:
+    from tensorboardX.proto.event_pb2 import Event
+    from tensorboardX.proto.summary_pb2 import Summary
+
+    values = [
+        Summary.Value(tag=name, simple_value=value)
+        for name, value in row.items()
+        if name not in ("step", "members")
+    ]
+    step = int(row["step"])
+    return Event(wall_time=time.time(), step=step, summary=Summary(value=values))
 
 
 def read_rows(path: Path) -> list[Row]:

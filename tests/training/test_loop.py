@@ -139,18 +139,13 @@ def test_a_run_stopped_again_and_again_ends_as_the_straight_one(straight, tmp_pa
     assert _lasting(result) == _lasting(read_json(straight / "result.json"))
 
 
-def test_a_stop_between_rows_adds_a_row_and_changes_no_other_number(straight, tmp_path):
+def test_a_stop_between_rows_changes_nothing_either(straight, tmp_path):
     _interrupted(tmp_path, 5, _sigterm)
+    assert [row["step"] for row in _rows(tmp_path)] == [2, 4]
     result = train_and_evaluate(CONFIG, tmp_path)
     assert result["resumed_from_step"] == 5
     _assert_same_state(tmp_path, straight)
-    rows, expected = _rows(tmp_path), _rows(straight)
-    assert [row["step"] for row in rows] == [2, 4, 5, 6, 8, 10, 12]
-    halves = rows.pop(2), rows[2]
-    assert rows[:2] + rows[3:] == expected[:2] + expected[3:]
-    for name in ("train_loss", "train_accuracy", "train_grad_norm"):
-        mean = np.mean([half[name] for half in halves])
-        np.testing.assert_allclose(mean, expected[2][name], rtol=1e-6)
+    assert _rows(tmp_path) == _rows(straight)
 
 
 def test_the_seconds_sum_to_the_wall_time(straight, tmp_path, monkeypatch):

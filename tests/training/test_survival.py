@@ -1,6 +1,7 @@
 """What a run survives, and what it ends with when it can't go on."""
 
 import os
+import resource
 import shutil
 
 import jax
@@ -9,9 +10,10 @@ import pytest
 
 from cnn_jax.analysis.evaluation import evaluate
 from cnn_jax.errors import InputError, RunError
+from cnn_jax.training import checkpoint
 from cnn_jax.training.checkpoint import Checkpoints
 from cnn_jax.training.interruption import Stopped
-from cnn_jax.training.loop import train_and_evaluate
+from cnn_jax.training.loop import Run, train_and_evaluate
 from cnn_jax.training.progress import Display
 from cnn_jax.training.restore import restore_run
 from cnn_jax.training.run_directory import locked, read_json
@@ -116,10 +118,7 @@ def test_a_checkpoint_of_another_network_is_refused_and_kept(broken_off, tmp_pat
     config.name = config.model.name = "lenet_same"
     with pytest.raises(InputError, match=r"another network or optimizer: .* is .* there, not"):
         train_and_evaluate(config, workdir)
-    assert sorted(path.name for path in (workdir / "checkpoints").iterdir() if path.is_dir()) == [
-        "4",
-        "8",
-    ]
+    assert checkpoints_of(workdir) == ["4", "8"]
 
 
 def test_a_gradient_that_is_not_finite_ends_the_run_with_its_step(tmp_path):
@@ -166,27 +165,60 @@ def test_the_time_limit_stops_with_a_checkpoint_and_resuming_agrees(straight, tm
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("on_save_error", ["stop", "continue"])
-def test_a_full_disk_is_said_and_earlier_checkpoints_stay(
-    tmp_path, monkeypatch, capsys, on_save_error
+@pytest.fixture
+def full_after_step_5(monkeypatch):
+    """From then on files can't grow beyond what metrics need: a full disk that needs no rights."""
+    save, before = Checkpoints.save, resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def filled(self, step, state, facts=None):
+        if step > 5:
+            self.wait()
+            resource.setrlimit(resource.RLIMIT_FSIZE, (4500, before[1]))
+        save(self, step, state, facts)
+
+    monkeypatch.setattr(Checkpoints, "save", filled)
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def checkpoints_of(workdir):
+    return sorted(path.name for path in (workdir / "checkpoints").iterdir())
+
+
+def test_a_full_disk_ends_the_run_with_earlier_files_whole(full_after_step_5, tmp_path):
+    with pytest.raises(RunError, match=r"checkpoint of step 8 can't be written: .*too large"):
+        train_and_evaluate(CONFIG, tmp_path)
+    assert checkpoints_of(tmp_path) == ["4"]
+    rows = [row["step"] for row in read_rows(tmp_path / "metrics.jsonl")]
+    assert rows[:4] == [2, 4, 6, 8]
+
+
+def test_a_run_may_go_on_with_a_full_disk(full_after_step_5, straight, tmp_path, capsys):
+    config = tiny_config(eval_every=100, on_save_error="continue")
+    result = train_and_evaluate(config, tmp_path)
+    err = capsys.readouterr().err
+    for step in (8, 12):
+        assert f"the checkpoint of step {step} can't be written: " in err
+    assert result["test_loss"] == read_json(straight / "result.json")["test_loss"]
+    assert checkpoints_of(tmp_path) == ["4"]
+
+
+def test_a_stop_that_cannot_be_saved_does_not_claim_a_checkpoint(
+    full_after_step_5, tmp_path, monkeypatch
 ):
-    save = Checkpoints.save
+    stop_at_6 = lambda run: "SIGTERM" if run.last_step == 6 else None
+    monkeypatch.setattr(Run, "_stop_reason", stop_at_6)
+    with pytest.raises(RunError, match=r"step 6, not saved: .* can't be written"):
+        train_and_evaluate(tiny_config(eval_every=100, on_save_error="continue"), tmp_path)
 
-    def failing(self, step, state, metrics=None):
-        if step == 8:
-            raise OSError(28, "No space left on device")
-        save(self, step, state, metrics)
 
-    monkeypatch.setattr(Checkpoints, "save", failing)
-    config = tiny_config(eval_every=100, on_save_error=on_save_error)
-    if on_save_error == "stop":
-        with pytest.raises(RunError, match=r"checkpoint of step 8 .* No space left on device"):
-            train_and_evaluate(config, tmp_path)
-        assert (tmp_path / "checkpoints" / "4").is_dir()
-        assert [row["step"] for row in read_rows(tmp_path / "metrics.jsonl")] == [2, 4, 6, 8]
-    else:
-        assert train_and_evaluate(config, tmp_path)["steps"] == 12
-        assert "No space left on device" in capsys.readouterr().err
+def test_a_checkpoint_of_another_format_is_refused(broken_off, tmp_path, monkeypatch):
+    workdir = tmp_path / "run"
+    shutil.copytree(broken_off, workdir)
+    monkeypatch.setattr(checkpoint, "FORMAT", checkpoint.FORMAT + 1)
+    with pytest.raises(InputError, match=r"checkpoints/8 has checkpoint format 1, .* format 2"):
+        train_and_evaluate(CONFIG, workdir)
+    assert checkpoints_of(workdir) == ["4", "8"]
 
 
 @pytest.mark.parametrize("monitor", ["accuracy", "loss"])

@@ -1,4 +1,5 @@
 import json
+import resource
 import struct
 
 import pytest
@@ -66,3 +67,19 @@ def test_a_last_line_cut_short_is_dropped(tmp_path):
 
 def test_no_file_means_no_rows(tmp_path):
     assert read_rows(tmp_path / "metrics.jsonl") == []
+
+
+def test_a_row_for_which_there_is_no_room_comes_with_the_next(tmp_path):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with Writers(tmp_path, 0) as writers:
+        writers.write({"step": 1, "note": 0.0})
+        resource.setrlimit(resource.RLIMIT_FSIZE, (40, before[1]))
+        try:
+            with pytest.raises(OSError, match="No space"):
+                writers.write({"step": 2, "note": 0.0})
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        assert _steps(tmp_path) == [1]
+        assert (tmp_path / "metrics.jsonl").read_bytes().endswith(b"}\n")
+        writers.write({"step": 3, "note": 0.0})
+    assert _steps(tmp_path) == [1, 2, 3]
