@@ -61,6 +61,8 @@ class Checkpoints:
         return self
 
     def __exit__(self, kind: type | None, *_: object) -> None:
+        if kind is jax.errors.JaxRuntimeError and jax.process_count() > 1:
+            return  # another process is gone, and a save ends with all or not at all
         try:
             self.wait()
         except SaveError as error:

@@ -11,6 +11,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
+from typing import NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -49,6 +50,8 @@ def join(
     except (RuntimeError, ValueError) as error:
         raise InputError(f"the processes can't reach each other: {_first_line(error)}") from error
     _say_why_it_aborts()
+    # Gloo, by which CPUs reduce, tells of its connections on stdout, which is for results.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     return True
 
 
@@ -121,7 +124,7 @@ class Agreement:
         return self._reasons[int(self._under_way.popleft())]
 
 
-def end(error: Exception) -> None:
+def end(error: Exception) -> NoReturn:
     """Ends one of several processes that failed, at once: an orderly end would wait for the others.
 
     They notice that it is gone, and end too.

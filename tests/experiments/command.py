@@ -93,6 +93,49 @@ def run_all(name, command_lines, *, cwd):
     return [Answer(*answer) for answer in json.loads(answers.stdout)]
 
 
+# Processes of one run: started together, each with its own arguments and environment.
+TOGETHER = """
+import json, os, sys
+from experiments import command_line, train
+
+pids = []
+for i, (argv, environment) in enumerate(json.loads(sys.argv[1])):
+    pids.append(os.fork())
+    if not pids[-1]:
+        os.dup2(os.open(f"{i}.err", os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o644), 2)
+        os.environ.update(environment)
+        sys.argv[:] = [train.__file__, *argv]
+        command_line.run(train.main)
+        os._exit(0)
+print(json.dumps(pids), flush=True)
+print(json.dumps([os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]))
+"""
+
+
+class Together:
+    """`python -m experiments.train` in several processes, each with (arguments, environment)."""
+
+    def __init__(self, command_lines, *, cwd):
+        self._cwd = cwd
+        self._parent = subprocess.Popen(
+            [sys.executable, "-c", TOGETHER, json.dumps(command_lines)],
+            cwd=cwd,
+            env=_environment(),
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.pids = json.loads(self._parent.stdout.readline())
+
+    def running(self):
+        return self._parent.poll() is None
+
+    def finish(self, timeout=300):
+        """Returns the exit codes and what each process wrote to stderr."""
+        out, _ = self._parent.communicate(timeout=timeout)
+        texts = [(self._cwd / f"{i}.err").read_text() for i in range(len(self.pids))]
+        return json.loads(out), texts
+
+
 def contents(directory):
     """Returns {path: (time of change, bytes)} of all that a directory holds."""
     return {
