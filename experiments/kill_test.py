@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -25,12 +26,15 @@ import numpy as np
 from absl import flags
 
 from cnn_jax.config import Config
+from cnn_jax.errors import RunError
 from cnn_jax.training.checkpoint import Checkpoints
 from cnn_jax.training.loop import train_and_evaluate
 from cnn_jax.training.run_directory import METRICS, RESULT, read_json
 from cnn_jax.training.setup import abstract_state, build_experiment
 from cnn_jax.training.writers import read_rows
 from experiments import command_line, configs
+
+SAVE_EVERY = 5  # steps
 
 _KILLS = flags.DEFINE_integer("kills", 100, "how many", lower_bound=1)
 _STEPS = flags.DEFINE_integer("steps", 300, "length of a run", lower_bound=10)
@@ -43,7 +47,8 @@ def killed_config(steps: int) -> Config:
     config = configs.load("lenet_digits")
     config.model.width = 0.25
     config.train.epochs, config.train.steps = None, steps
-    config.train.log_every, config.train.eval_every, config.train.checkpoint_every = 7, 20, 5
+    config.train.log_every, config.train.eval_every = 7, 20
+    config.train.checkpoint_every = SAVE_EVERY
     return config
 
 
@@ -66,14 +71,25 @@ def wait(pid: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def kill_after(pid: int, seconds: float) -> bool:
-    """Kills a process after so many seconds; returns whether it was still alive then."""
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end:
-        if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
-            break
-        time.sleep(min(0.01, max(0.0, end - time.perf_counter())))
-    os.kill(pid, signal.SIGKILL)  # of one that has ended by itself, it changes nothing
+def has_ended(pid: int) -> bool:
+    """Whether a child process has ended; it can still be waited for."""
+    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
+def last_saved(workdir: Path) -> int:
+    """Returns the step of the last complete checkpoint, 0 without one."""
+    names = [path.name for path in workdir.glob("checkpoints/*")]
+    return max((int(name) for name in names if name.isdigit()), default=0)
+
+
+def kill_at(pid: int, workdir: Path, *, step: int, delay: float) -> bool:
+    """Kills a process some seconds after it has saved a step; returns whether it still lived."""
+    while last_saved(workdir) < step and not has_ended(pid):
+        time.sleep(0.002)
+    end = time.perf_counter() + delay
+    while time.perf_counter() < end and not has_ended(pid):
+        time.sleep(0.001)
+    os.kill(pid, signal.SIGKILL)  # a process that has ended is past caring
     return wait(pid) == -signal.SIGKILL
 
 
@@ -94,28 +110,43 @@ def is_same_run(config: Config, workdir: Path, straight: Path) -> bool:
     return same_state and rows[0] == rows[1] and results[0] == results[1]
 
 
+def instant(draw: random.Random, workdir: Path, straight: dict) -> dict[str, float]:
+    """Draws when to kill: up to 100 steps on, anywhere between two saves, or while it starts."""
+    seconds = straight["seconds"]
+    saves = draw.randint(0, 20)
+    if saves:
+        share = SAVE_EVERY / straight["steps"]
+        longest = share * sum(seconds[stage] for stage in ("train", "checkpoint", "evaluate"))
+    else:
+        longest = seconds["data"] + seconds["compile"] + seconds["checkpoint"]
+    step = last_saved(workdir) + saves * SAVE_EVERY
+    return {"step": step, "delay": draw.uniform(0, longest)}
+
+
 def run_and_kill(config: Config, root: Path, *, kills: int, seed: int) -> dict:
     """Returns the counts: kills, how many of them while a checkpoint was being written, runs."""
     straight, draw = root / "straight", random.Random(seed)
-    began = time.perf_counter()
-    if wait(fork(lambda: bool(train_and_evaluate(config, straight)), root / "straight.log")):
-        raise SystemExit(f"the run that is not killed failed; see {root / 'straight.log'}")
-    span = time.perf_counter() - began
+
+    def start(workdir: Path) -> int:
+        return fork(lambda: bool(train_and_evaluate(config, workdir)), workdir.with_suffix(".log"))
+
+    if wait(start(straight)):
+        raise RunError(f"the run that is not killed failed; see {straight}.log")
+    expected = read_json(straight / RESULT)
     done = {"kills": 0, "kills_during_a_save": 0, "runs": 0, "runs_that_differ": 0}
     while done["kills"] < kills:
-        workdir, log = root / f"run_{done['runs']}", root / f"run_{done['runs']}.log"
-        finished = False
-        while not finished:
-            pid = fork(lambda: bool(train_and_evaluate(config, workdir)), log)  # noqa: B023
-            if done["kills"] < kills and kill_after(pid, draw.uniform(0, span)):
+        workdir = root / f"run_{done['runs']}"
+        while not (workdir / RESULT).exists():
+            pid = start(workdir)
+            if done["kills"] == kills:
+                if wait(pid):
+                    break
+            elif kill_at(pid, workdir, **instant(draw, workdir, expected)):
                 done["kills"] += 1
-                saving = any(workdir.glob("checkpoints/*.orbax-checkpoint-tmp*"))
-                done["kills_during_a_save"] += saving
-            else:
-                finished = (workdir / RESULT).exists() or wait(pid) == 0
-        same = wait(fork(lambda: is_same_run(config, workdir, straight), log)) == 0  # noqa: B023
+                done["kills_during_a_save"] += any(workdir.glob("checkpoints/*.orbax-*-tmp*"))
+        check = partial(is_same_run, config, workdir, straight)
         done["runs"] += 1
-        done["runs_that_differ"] += not same
+        done["runs_that_differ"] += wait(fork(check, workdir.with_suffix(".log"))) != 0
     return done
 
 
