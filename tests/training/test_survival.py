@@ -12,12 +12,13 @@ from cnn_jax.analysis.evaluation import evaluate
 from cnn_jax.errors import InputError, RunError
 from cnn_jax.training import checkpoint
 from cnn_jax.training.checkpoint import Checkpoints
+from cnn_jax.training.feeding import eval_batches
 from cnn_jax.training.interruption import Stopped
 from cnn_jax.training.loop import Run, train_and_evaluate
 from cnn_jax.training.progress import Display
 from cnn_jax.training.restore import restore_run
 from cnn_jax.training.run_directory import locked, read_json
-from cnn_jax.training.setup import eval_batches, sharded_eval_step
+from cnn_jax.training.setup import sharded_eval_step
 from cnn_jax.training.state import model_variables
 from cnn_jax.training.writers import read_rows
 from tests.training.tiny import saved_state, tiny_config
