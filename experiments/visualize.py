@@ -1,33 +1,111 @@
-"""Draws what a config does to its training images, as a PNG.
+"""Draws what is inside a trained network, as PNG files in DIR/figures.
 
+    python -m experiments.visualize --workdir=DIR [--what=WHAT,...] [--layer=PATTERN]
+        [--image=FILE ...] [--class=NAME,...] [--checkpoint=best] [--data_dir=PLACE]
+
+WHAT is any of
+  feature_maps     what every layer makes of each image
+  filters          the first kernels; for deeper layers the input that excites each channel most,
+                   and the patches of the test split that do
+  classes          images that make each class's output large
+  attribution      saliency, SmoothGrad, integrated gradients, Grad-CAM and occlusion
+  receptive_field  what units can see of the image, and what they do see
+  deep_dream       the images redrawn by what layers see in them
+and by default all of them. PATTERN is a regular expression that is looked for in the layers' names.
+Images are those of the files, else the first of each of eight classes in the test split; without
+data the pictures that need none are drawn. --steps, --learning_rate, --jitter, --blur,
+--total_variation and --nospectrum say how images are made by ascent.
+
+    python -m experiments.visualize --what=kernels --image=FILE [--out=FILE]
     python -m experiments.visualize --config=NAME --what=augmentation [--out=FILE]
 
-The picture shows originals, and beside each several draws of every augmentation that the config
-turns on. Without --out it is NAME_augmentation.png in the current directory.
+need no run: classic image kernels applied to an image; and originals beside several draws of every
+augmentation that a config turns on.
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from absl import flags
 from PIL import Image
 
+from cnn_jax.analysis.activation_maximization import Recipe
 from cnn_jax.analysis.augmentation import augmentation_sheet
 from cnn_jax.config import Config
 from cnn_jax.config_checks import validate
-from cnn_jax.data.datasets import load_dataset
+from cnn_jax.data.datasets import Dataset, Split, load_dataset
+from cnn_jax.data.decoding import Decode, decoded_batches, find_images
 from cnn_jax.data.order import epoch_order
-from cnn_jax.errors import InputError
+from cnn_jax.data.sources.image_file import decode_image, strict_pillow
+from cnn_jax.errors import InputError, unknown
+from cnn_jax.training.predictor import Predictor, check_decodable, load_predictor
 from experiments import command_line
+from experiments.image_kernels import kernels_sheet
+from experiments.pictures import NEEDS_IMAGES, NEEDS_NONE, Picture, Subject
+
+INSIDE = NEEDS_IMAGES | NEEDS_NONE
+WHATS = [*INSIDE, "kernels", "augmentation"]
 
 _CONFIG = command_line.define_config()
-_WHAT = flags.DEFINE_enum("what", "augmentation", ["augmentation"], "what to draw")
-_OUT = flags.DEFINE_string("out", None, "the picture's file; default: NAME_WHAT.png")
+_WORKDIR = flags.DEFINE_string("workdir", None, "the run directory")
+_WHAT = flags.DEFINE_list("what", None, f"what to draw: {', '.join(WHATS)}")
+_LAYER = flags.DEFINE_string("layer", None, "a regular expression; the layers to draw")
+_IMAGE = flags.DEFINE_multi_string("image", [], "image files or folders; more may follow")
+_CLASS = flags.DEFINE_list("class", [], "names or numbers of the classes to draw or explain")
+_CHECKPOINT = flags.DEFINE_enum("checkpoint", "last", ["last", "best"], "best by validation")
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "where the data lies now, if it has moved")
+_EXAMPLES = flags.DEFINE_integer("examples", 2000, "test images searched for patches", 0)
+_SEED = flags.DEFINE_integer("seed", 0, "of the noise that images are made from")
+_OUT = flags.DEFINE_string("out", None, "the picture's file, without a run; default: NAME_WHAT.png")
+_STEPS = flags.DEFINE_integer("steps", Recipe.steps, "of ascent", 1)
+_RATE = flags.DEFINE_float("learning_rate", Recipe.learning_rate, "of ascent", 0.0)
+_SPECTRUM = flags.DEFINE_bool("spectrum", Recipe.spectrum, "ascent by Fourier coefficients")
+_JITTER = flags.DEFINE_integer("jitter", Recipe.jitter, "pixels by which images are shifted", 0)
+_BLUR = flags.DEFINE_float("blur", Recipe.blur, "sigma in pixels, after each step of ascent", 0.0)
+_VARIATION = flags.DEFINE_float("total_variation", Recipe.total_variation, "its weight", 0.0)
 
 
-def draw_augmentation(config: Config) -> np.ndarray:
+def main(argv: Sequence[str]) -> None:
+    """Runs the command."""
+    if not _IMAGE.value:
+        command_line.refuse_arguments(argv)
+    files = [*_IMAGE.value, *argv[1:]]
+    whats = _whats()
+    if "augmentation" in whats:
+        _draw_alone(whats, lambda: draw_augmentation(command_line.read_config(_CONFIG)))
+    elif _WORKDIR.value is None and "kernels" in whats:
+        problems: list[str] = []
+        _draw_alone(whats, lambda: draw_kernels(files, problems))
+        _tell(problems)
+    elif _WORKDIR.value is None:
+        raise InputError("--workdir=DIR is missing: the directory of a run")
+    else:
+        _draw_run(Path(_WORKDIR.value), whats, files)
+
+
+def _whats() -> list[str]:
+    """Returns what to draw: of a config its augmentation, of a run all there is inside."""
+    given = _WHAT.value or (["augmentation"] if _CONFIG.present else list(INSIDE))
+    for what in given:
+        if what not in WHATS:
+            raise unknown("picture", what, WHATS)
+    return list(dict.fromkeys(given))
+
+
+def _draw_alone(whats: list[str], draw: Callable[[], Picture]) -> None:
+    """Draws a picture that needs no run."""
+    (what, *more) = whats
+    if more:
+        raise InputError(f"--what={what} is drawn by itself, not with {', '.join(more)}")
+    name = f"{_CONFIG.value.name}_{what}" if _CONFIG.present else what
+    picture = draw()
+    _save(picture, Path(_OUT.value or f"{name}.png"))
+
+
+def draw_augmentation(config: Config) -> Picture:
     """Returns the contact sheet of the first image that training meets of each of eight classes."""
     validate(config)
     train = load_dataset(config.data).train
@@ -38,17 +116,153 @@ def draw_augmentation(config: Config) -> np.ndarray:
     return augmentation_sheet(config.data.augment, images, labels, seed=config.seed)
 
 
-def main(argv: Sequence[str]) -> None:
-    """Runs the command."""
-    command_line.refuse_arguments(argv)
-    config = command_line.read_config(_CONFIG)
-    out = Path(_OUT.value or f"{config.name}_{_WHAT.value}.png")
-    picture = Image.fromarray(draw_augmentation(config))
+def draw_kernels(files: Sequence[str], problems: list[str]) -> Picture:
+    """Returns the sheet of image kernels; `problems` is given the files that can't be read."""
+    if not files:
+        raise InputError("--what=kernels needs an image: --image=FILE")
+    images, names = _read(files, partial(decode_image, size=0, channels=3), problems)
+    return kernels_sheet(images, names)
+
+
+def _draw_run(workdir: Path, whats: list[str], files: list[str]) -> None:
+    problems: list[str] = []
+    predictor = load_predictor(workdir, which=_CHECKPOINT.value)
+    predictor.config.data.dir = _DATA_DIR.value or predictor.config.data.dir
+    subject, whats = _subject(predictor, whats, files, problems)
+    figures = workdir / "figures"
     try:
-        picture.save(out)
+        figures.mkdir(exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{figures} can't be written: {error.strerror or error}") from error
+    for what in whats:
+        if what == "kernels":
+            pictures = {"image_kernels": draw_kernels(files, problems)}
+        else:
+            pictures = INSIDE[what](subject)
+        for name, picture in pictures.items():
+            _save(picture, figures / f"{name}.png")
+    _tell(problems)
+
+
+def _subject(
+    predictor: Predictor, whats: list[str], files: list[str], problems: list[str]
+) -> tuple[Subject, list[str]]:
+    """Returns what is looked at, and what of it can be drawn with the data there is."""
+    shape = predictor.spec.image_shape
+    dataset, reason = _load(predictor)
+    images, names = np.zeros((0, *shape), np.uint8), []
+    if files:
+        check_decodable(predictor.spec)
+        images, names = _read(files, predictor.decode, problems)
+    elif dataset is not None:
+        images, names = _examples(dataset.test, predictor.spec.class_names)
+    elif _WHAT.value and NEEDS_IMAGES.keys() & set(whats):
+        raise InputError(f"{reason}; or give --image=FILE")
+    else:
+        drawn = " and ".join(NEEDS_NONE)
+        _say(f"only {drawn} are drawn without images: {reason}; or give --image=FILE")
+        whats = [what for what in whats if what not in NEEDS_IMAGES]
+    subject = Subject(
+        predictor,
+        np.stack(images) if len(images) else images,
+        names,
+        searched=None if dataset is None else dataset.test.images[: _EXAMPLES.value],
+        pattern=_LAYER.value,
+        classes=[_class(each, predictor.spec.class_names) for each in _CLASS.value],
+        recipe=_recipe(),
+        seed=_SEED.value,
+    )
+    return subject, whats
+
+
+def _load(predictor: Predictor) -> tuple[Dataset | None, str]:
+    """Returns the run's dataset, or None and why it can't be had."""
+    try:
+        return load_dataset(predictor.config.data), ""
+    except InputError as error:
+        return None, str(error)
+
+
+def _examples(split: Split, class_names: Sequence[str]) -> tuple[list[np.ndarray], list[str]]:
+    """Returns the first example of each of eight classes, named by its class."""
+    classes, first = (found[:8] for found in np.unique(split.labels, return_index=True))
+    return [*split.images[first]], _distinct([class_names[label] for label in classes])
+
+
+def _read(
+    files: Sequence[str], decode: Decode, problems: list[str]
+) -> tuple[list[np.ndarray], list[str]]:
+    """Returns the images of those files that can be read, and their names."""
+    images, names = [], []
+    with strict_pillow():
+        for batch in decoded_batches(find_images(files), decode, size=64):
+            for each in batch:
+                if each.pixels is None:
+                    problems.append(f"{each.path} {each.problem}")
+                else:
+                    images.append(each.pixels)
+                    names.append(each.path.stem)
+    if not images:
+        _tell(problems)
+    return images, _distinct(names)
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """Returns the names as files may be called, numbered where they are equal.
+
+    >>> _distinct(["cat", "a/b", "cat"])
+    ['cat', 'a_b', 'cat_2']
+    """
+    counts: dict[str, int] = {}
+    found = []
+    for name in (name.replace("/", "_") for name in names):
+        counts[name] = counts.get(name, 0) + 1
+        found.append(name if counts[name] == 1 else f"{name}_{counts[name]}")
+    return found
+
+
+def _class(given: str, names: Sequence[str]) -> int:
+    """Returns the number of a class that is given by its name or its number."""
+    if given in names:
+        return list(names).index(given)
+    if given.isdecimal() and int(given) < len(names):
+        return int(given)
+    last = len(names) - 1
+    raise InputError(
+        f"there is no class '{given}'; they are 0 to {last}: {', '.join(names[:20])}"
+        + (" ..." if len(names) > 20 else "")
+    )
+
+
+def _recipe() -> Recipe:
+    return Recipe(
+        steps=_STEPS.value,
+        learning_rate=_RATE.value,
+        spectrum=_SPECTRUM.value,
+        jitter=_JITTER.value,
+        blur=_BLUR.value,
+        total_variation=_VARIATION.value,
+    )
+
+
+def _save(picture: Picture, path: Path) -> None:
+    try:
+        Image.fromarray(picture).save(path)
     except (OSError, ValueError) as error:  # a ValueError where the ending is no kind of picture
-        raise InputError(f"{out} can't be written: {error}") from error
-    print(f"wrote {out}", file=sys.stderr)
+        raise InputError(f"{path} can't be written: {error}") from error
+    _say(f"wrote {path}")
+
+
+def _tell(problems: list[str]) -> None:
+    """Raises InputError if there were files that could not be read; the others are done by then."""
+    if problems:
+        first, *others = dict.fromkeys(problems)
+        more = f", and {len(others)} more: {'; '.join(others)}" if others else ""
+        raise InputError(f"{first}{more}")
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ counted as two (`layers.arithmetic`).
 import dataclasses
 import math
 from collections.abc import Callable
+from functools import reduce
 from typing import Any
 
 import jax
@@ -20,6 +21,7 @@ from cnn_jax.layers import arithmetic
 from cnn_jax.layers.arithmetic import ReceptiveField
 from cnn_jax.models import modules
 from cnn_jax.models.registry import count_parameters, variable_shapes
+from cnn_jax.models.residual import PadShortcut
 
 FLOAT_BYTES = 4
 
@@ -105,7 +107,7 @@ def summarize(model: nn.Module, image_shape: tuple[int, int, int]) -> Summary:
     params = variables.get("params", {})
     found = _trace(model, image_shape, variables)
     sizes = _parameters_by_path(params)
-    fields = _receptive_fields(found)
+    fields = receptive_fields(found)
     rows = tuple(_row(*each, sizes) for each in zip(found, fields, strict=True))
     trainable = count_parameters(params)
     return Summary(image_shape, rows, trainable, count_parameters(variables) - trainable)
@@ -189,38 +191,51 @@ def _row(
     )
 
 
-def _receptive_fields(found: list[Operation]) -> list[tuple[ReceptiveField, ...] | None]:
-    """Returns the field behind each operation.
+def receptive_fields(found: list[Operation]) -> list[tuple[ReceptiveField, ...] | None]:
+    """Returns the field behind each operation; None once the image is flattened.
 
-    What no module returned, such as a sum of branches, sees as far as anything before it.
+    What no module returned, such as a sum of branches, sees as far as anything before it. A module
+    that is none of ours counts as one that looks at each position by itself.
     """
-    largest = (ReceptiveField(), ReceptiveField())
-    fields: list[tuple[ReceptiveField, ...] | None] = [largest]
+    widest = (ReceptiveField(), ReceptiveField())
+    fields: list[tuple[ReceptiveField, ...] | None] = [widest]
     for operation in found:
-        inputs = [largest if i is None else fields[i] for i in operation.inputs]
-        field = _grow(inputs, operation.module, len(operation.output_shape))
-        largest = _largest([largest, field]) if field else largest
+        inputs = [widest if i is None else fields[i] for i in operation.inputs]
+        field = _grow(inputs, operation)
+        widest = _joined([widest, field]) if field else widest
         fields.append(field)
     return fields[1:]
 
 
-def _grow(fields: list, module: nn.Module, rank: int) -> tuple[ReceptiveField, ...] | None:
-    """Returns the field behind a module: where branches meet, the largest of theirs."""
-    if rank < 3 or None in fields:
+def _grow(fields: list, operation: Operation) -> tuple[ReceptiveField, ...] | None:
+    """Returns the field behind an operation: where branches meet, both of theirs."""
+    if len(operation.output_shape) < 3 or None in fields:
         return None
-    field = _largest(fields)
-    kernel, stride = window_and_stride(module)
-    if kernel is None:
-        return field
-    dilation = getattr(module, "dilation", 1)
-    dilations = arithmetic.per_dimension(dilation, len(kernel), "dilation")
+    field, sizes = _joined(fields), operation.input_shape[:-1]
+    window, stride, dilation, padding = _sliding(operation.module, len(sizes))
+    pairs = arithmetic.window_padding(
+        sizes, window, stride=stride, padding=padding, dilation=dilation
+    )
     return tuple(
-        f.through(k, s, d) for f, k, s, d in zip(field, kernel, stride, dilations, strict=True)
+        f.through(k, s, d, low)
+        for f, k, s, d, (low, _) in zip(field, window, stride, dilation, pairs, strict=True)
     )
 
 
-def _largest(fields: list[tuple[ReceptiveField, ...]]) -> tuple[ReceptiveField, ...]:
-    return tuple(max(each, key=lambda f: f.size) for each in zip(*fields, strict=True))
+def _sliding(module: nn.Module, rank: int) -> tuple[tuple, tuple, tuple, arithmetic.Padding]:
+    """Returns the window, stride, dilation and padding with which a module looks at its input."""
+    ones = (1,) * rank
+    window, stride = window_and_stride(module)
+    if window is not None:
+        dilation = getattr(module, "dilation", 1)
+        return window, stride, arithmetic.per_dimension(dilation, rank, "dilation"), module.padding
+    if isinstance(module, PadShortcut):
+        return ones, (module.stride,) * rank, ones, 0
+    return ones, ones, ones, module.padding if isinstance(module, modules.ZeroPad) else 0
+
+
+def _joined(fields: list[tuple[ReceptiveField, ...]]) -> tuple[ReceptiveField, ...]:
+    return tuple(reduce(ReceptiveField.joined, each) for each in zip(*fields, strict=True))
 
 
 def kind(module: nn.Module) -> str:

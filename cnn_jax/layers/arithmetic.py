@@ -186,30 +186,52 @@ class ReceptiveField:
     Attributes:
         size: input positions that can influence the unit.
         jump: input positions between the centres of neighbouring units.
+        start: the first input position that unit 0 sees; negative in the padding.
     """
 
     size: int = 1
     jump: int = 1
+    start: int = 0
 
-    def through(self, window: int, stride: int = 1, dilation: int = 1) -> "ReceptiveField":
+    def through(
+        self, window: int, stride: int = 1, dilation: int = 1, padding: int = 0
+    ) -> "ReceptiveField":
         """Returns the field of a unit behind one more convolution or pooling.
 
+        `padding` is that in front of the first element.
+
         >>> from cnn_jax.layers.arithmetic import ReceptiveField
-        >>> ReceptiveField().through(3).through(2, stride=2).through(3)
-        ReceptiveField(size=8, jump=2)
+        >>> ReceptiveField().through(3, padding=1).through(2, stride=2).through(3)
+        ReceptiveField(size=8, jump=2, start=-1)
         """
         grown = self.size + (effective_window(window, dilation) - 1) * self.jump
-        return ReceptiveField(grown, self.jump * stride)
+        return ReceptiveField(grown, self.jump * stride, self.start - padding * self.jump)
+
+    def of_unit(self, unit: int) -> tuple[int, int]:
+        """Returns the first input position that a unit sees and the one behind the last.
+
+        >>> from cnn_jax.layers.arithmetic import ReceptiveField
+        >>> ReceptiveField(size=3, jump=2, start=-1).of_unit(4)
+        (7, 10)
+        """
+        first = self.start + unit * self.jump
+        return first, first + self.size
+
+    def joined(self, other: "ReceptiveField") -> "ReceptiveField":
+        """Returns the field of a unit that sees what the units of two branches see."""
+        start = min(self.start, other.start)
+        stop = max(self.start + self.size, other.start + other.size)
+        return ReceptiveField(stop - start, max(self.jump, other.jump), start)
 
 
 def receptive_field(layers: Iterable[Sequence[int]]) -> ReceptiveField:
     """Returns the field behind a chain of layers, from the first on.
 
-    Each is (window,), (window, stride) or (window, stride, dilation).
+    Each is (window,), (window, stride), (window, stride, dilation), or these and the padding.
 
     >>> from cnn_jax.layers.arithmetic import receptive_field
     >>> receptive_field([(5,), (2, 2), (5,), (2, 2)])
-    ReceptiveField(size=16, jump=4)
+    ReceptiveField(size=16, jump=4, start=0)
     """
     field = ReceptiveField()
     for layer in layers:

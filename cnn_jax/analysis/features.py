@@ -1,0 +1,183 @@
+"""What the layers of a network return for given images.
+
+A layer is a module call that calls no other, named by its path as in the summary; a module that is
+called again has its second output under `name:2`. It works on every Linen model, whatever its
+modules are. Here and in all that builds on it, images are pixels in [0, 1], and `prepare` turns
+them into what the network takes, so that gradients are those by pixels.
+"""
+
+import re
+from collections.abc import Callable, Iterable
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float, PyTree
+
+from cnn_jax.errors import InputError, unknown
+from cnn_jax.layers import identity
+from cnn_jax.models.registry import variable_shapes
+
+Images = Float[Array, "n h w c"]
+Prepare = Callable[[Images], Images]
+
+
+def activations(
+    model: nn.Module,
+    variables: PyTree,
+    images: Images,
+    *,
+    layers: Iterable[str] | None = None,
+    prepare: Prepare = identity,
+) -> dict[str, Float[Array, "n ..."]]:
+    """Returns what layers return at inference, by their names, in the order of computation.
+
+    With `layers` the model is followed only as far as the last of them, so that those before a
+    dense layer take images of any size.
+
+    Raises:
+      InputError: the model has no such layer.
+
+    >>> from cnn_jax.models.registry import build_model, initialize
+    >>> model = build_model("lenet", 10)
+    >>> variables = initialize(jax.random.key(0), model=model, image_shape=(28, 28, 1))
+    >>> found = activations(model, variables, jnp.ones((2, 28, 28, 1)), layers=["conv1", "pool2"])
+    >>> {name: array.shape for name, array in found.items()}
+    {'conv1': (2, 28, 28, 6), 'pool2': (2, 5, 5, 16)}
+    """
+    wanted = None if layers is None else set(layers)
+    found: dict[str, jax.Array] = {}
+    passed = []
+
+    def see(name: str, output: jax.Array) -> jax.Array:
+        passed.append(name)
+        if wanted is None or name in wanted:
+            found[name] = output
+        if found.keys() == wanted:
+            raise _AllSeen
+        return output
+
+    try:
+        _apply(model, variables, prepare(images), see)
+    except _AllSeen:
+        return found
+    for name in sorted((wanted or set()) - found.keys()):
+        raise unknown("layer", name, passed)
+    return found
+
+
+def activation(
+    model: nn.Module,
+    variables: PyTree,
+    images: Images,
+    *,
+    layer: str,
+    prepare: Prepare = identity,
+) -> Float[Array, "n ..."]:
+    """Returns what one layer returns, as `activations` does."""
+    return activations(model, variables, images, layers=[layer], prepare=prepare)[layer]
+
+
+def with_offset(
+    model: nn.Module,
+    variables: PyTree,
+    images: Images,
+    offset: Float[Array, "n ..."],
+    *,
+    layer: str,
+    prepare: Prepare = identity,
+) -> tuple[Float[Array, "n classes"], Float[Array, "n ..."]]:
+    """Returns the logits where `offset` is added to what a layer returns, and the layer's output.
+
+    The gradient by the offset is the gradient by the layer's output; it costs no backward pass
+    through what comes before the layer.
+
+    Raises:
+      InputError: the model has no such layer.
+    """
+    found: dict[str, jax.Array] = {}
+    passed = []
+
+    def see(name: str, output: jax.Array) -> jax.Array:
+        passed.append(name)
+        if name != layer:
+            return output
+        found[name] = output
+        return output + offset
+
+    logits = _apply(model, variables, prepare(images), see)
+    if layer not in found:
+        raise unknown("layer", layer, passed)
+    return logits, found[layer]
+
+
+def layer_shapes(model: nn.Module, image_shape: tuple[int, int, int]) -> dict[str, tuple[int, ...]]:
+    """Returns the shape of what each layer returns for one image, in the order of computation.
+
+    Raises:
+      InputError: the images are too small for the network.
+
+    >>> from cnn_jax.models.registry import build_model
+    >>> list(layer_shapes(build_model("lenet", 10), (28, 28, 1)).items())[:2]
+    [('pad', (32, 32, 1)), ('conv1', (28, 28, 6))]
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+
+    def see(name: str, output: jax.Array) -> jax.Array:
+        shapes[name] = output.shape[1:]
+        return output
+
+    variables = variable_shapes(model, image_shape)
+    images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+    jax.eval_shape(
+        lambda variables, images: _apply(model, variables, images, see), variables, images
+    )
+    return shapes
+
+
+def match_layers(pattern: str, layers: Iterable[str]) -> list[str]:
+    """Returns the layers in whose names a regular expression is found; a whole name is itself.
+
+    Raises:
+      InputError: it is found in none, or is no regular expression.
+
+    >>> match_layers("conv", ["conv1", "relu1", "conv11"])
+    ['conv1', 'conv11']
+    >>> match_layers("conv1", ["conv1", "relu1", "conv11"])
+    ['conv1']
+    """
+    layers = list(layers)
+    if pattern in layers:
+        return [pattern]
+    try:
+        found = [name for name in layers if re.search(pattern, name)]
+    except re.error as error:
+        raise InputError(f"the layer '{pattern}' is no regular expression: {error}") from error
+    if not found:
+        raise unknown("layer", pattern, layers)
+    return found
+
+
+class _AllSeen(Exception):
+    """Ends a forward pass that has returned all that was asked for."""
+
+
+def _apply(
+    model: nn.Module, variables: PyTree, inputs: Images, see: Callable[[str, Array], Array]
+) -> jax.Array:
+    """Returns the logits where see(name, output) stands for the output of every layer."""
+    calls: dict[str, int] = {}
+
+    def interceptor(call: Callable, args: tuple, kwargs: dict, context: object) -> object:
+        before = sum(calls.values())
+        output = call(*args, **kwargs)
+        innermost = context.method_name == "__call__" and sum(calls.values()) == before
+        if not innermost or not isinstance(output, jax.Array):
+            return output
+        module = context.module
+        name = "/".join(module.path) or type(module).__name__
+        calls[name] = calls.get(name, 0) + 1
+        return see(name if calls[name] == 1 else f"{name}:{calls[name]}", output)
+
+    with nn.intercept_methods(interceptor):
+        return model.apply(variables, inputs, train=False)

@@ -1,0 +1,98 @@
+"""What part of the image a unit sees: as the layers' geometry says, and as gradients show."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float, PyTree
+
+from cnn_jax.analysis.features import Images, Prepare, activation
+from cnn_jax.analysis.summary import operations, receptive_fields
+from cnn_jax.errors import unknown
+from cnn_jax.layers import ReceptiveField, identity
+
+
+class Box(NamedTuple):
+    """Rows top to bottom − 1 and columns left to right − 1; it may reach beyond the image."""
+
+    top: int
+    left: int
+    bottom: int
+    right: int
+
+
+def theoretical_fields(
+    model: nn.Module, image_shape: tuple[int, int, int]
+) -> dict[str, tuple[ReceptiveField, ...] | None]:
+    """Returns the receptive field of each layer, down and across; None where all is seen.
+
+    Raises:
+      InputError: the images are too small for the network.
+
+    >>> from cnn_jax.models.registry import build_model
+    >>> theoretical_fields(build_model("lenet", 10), (28, 28, 1))["pool1"][0]
+    ReceptiveField(size=6, jump=2, start=-2)
+    """
+    found = operations(model, image_shape)
+    return {o.name: f for o, f in zip(found, receptive_fields(found), strict=True)}
+
+
+def theoretical_box(
+    model: nn.Module,
+    image_shape: tuple[int, int, int],
+    *,
+    layer: str,
+    position: tuple[int, int] = (0, 0),
+) -> Box:
+    """Returns what the unit at a position (row, column) of a layer can see of the image.
+
+    Raises:
+      InputError: the model has no such layer, or the images are too small for it.
+    """
+    fields = theoretical_fields(model, image_shape)
+    if layer not in fields:
+        raise unknown("layer", layer, fields)
+    field = fields[layer]
+    if field is None:
+        return Box(0, 0, *image_shape[:2])
+    (top, bottom), (left, right) = (f.of_unit(at) for f, at in zip(field, position, strict=True))
+    return Box(top, left, bottom, right)
+
+
+def measured_field(
+    model: nn.Module,
+    variables: PyTree,
+    images: Images,
+    *,
+    layer: str,
+    position: tuple[int, int] | None = None,
+    prepare: Prepare = identity,
+) -> Float[Array, "h w"]:
+    """Returns how strongly each pixel moves a unit: the effective field (arXiv 1701.04128).
+
+    It is the mean over the images and the sum over their channels of the magnitude of the gradient
+    of the unit's channels' sum. `position` is the unit's row and column, by default the middle's;
+    it has no meaning for a layer without positions.
+
+    Raises:
+      InputError: the model has no such layer.
+    """
+
+    def answer(images: Images) -> Float[Array, ""]:
+        maps = activation(model, variables, images, layer=layer, prepare=prepare)
+        if maps.ndim == 4:
+            row, column = middle(maps.shape[1:3]) if position is None else position
+            maps = maps[:, row, column]
+        return maps.sum()
+
+    return jnp.abs(jax.grad(answer)(images)).mean(0).sum(-1)
+
+
+def middle(size: tuple[int, ...]) -> tuple[int, int]:
+    """Returns the position in the middle of a map of this height and width, and more.
+
+    >>> middle((5, 4, 16))
+    (2, 2)
+    """
+    return size[0] // 2, size[1] // 2

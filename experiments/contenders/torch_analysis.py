@@ -1,0 +1,154 @@
+"""Activation maximisation and Grad-CAM in plain PyTorch."""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from flax.traverse_util import flatten_dict
+from jaxtyping import PyTree
+from torch import nn
+
+from cnn_jax.analysis.activation_maximization import Recipe
+from cnn_jax.analysis.image_parametrization import COLORS
+from cnn_jax.analysis.summary import Operation
+from cnn_jax.models import modules
+from experiments.contenders.pytorch import network
+from experiments.contenders.task import layer_name
+
+_NAMES = {"scale": "weight", "kernel": "weight", "mean": "running_mean", "var": "running_var"}
+_AXES = {4: (3, 2, 0, 1), 2: (1, 0), 1: (0,)}
+
+
+class Normalized(nn.Module):
+    """A network behind the normalisation of its run: it takes NCHW images in [0, 1]."""
+
+    def __init__(self, layers: nn.Module, mean: np.ndarray, std: np.ndarray):
+        super().__init__()
+        self.layers = layers
+        for name, constant in (("mean", mean), ("std", std)):
+            self.register_buffer(name, torch.tensor(constant).permute(2, 0, 1)[None])
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Returns the logits."""
+        return self.layers((images - self.mean) / self.std)
+
+
+def trained(
+    found: list[Operation], variables: PyTree, normalization: tuple[np.ndarray, np.ndarray]
+) -> Normalized:
+    """Returns the network of a list of operations with our weights, for inference."""
+    layers = network(found)
+    layers.load_state_dict(dict(_state(found, variables)), strict=False)
+    made = Normalized(layers, *normalization).eval()
+    return made.to("cuda" if torch.cuda.is_available() else "cpu").requires_grad_(False)
+
+
+def _state(found: list[Operation], variables: PyTree) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yields PyTorch's arrays by name; a dense layer behind Flatten takes its inputs as CHW."""
+    flat = {path[1:]: leaf for path, leaf in flatten_dict(variables).items()}
+    flattened = None
+    for each in found:
+        if isinstance(each.module, modules.Flatten):
+            flattened = each.input_shape
+        for path, leaf in flat.items():
+            if "/".join(path[:-1]) != each.name:
+                continue
+            array = np.asarray(leaf)
+            if array.ndim == 2 and flattened:
+                shape = (*flattened, array.shape[-1])
+                array = array.reshape(shape).transpose(2, 0, 1, 3).reshape(array.shape)
+                flattened = None
+            name = f"{layer_name(each)}.{_NAMES.get(path[-1], path[-1])}"
+            yield name, torch.tensor(array.transpose(_AXES[array.ndim]))
+
+
+def class_images(
+    model: Normalized, shape: tuple[int, int, int], count: int, recipe: Recipe
+) -> np.ndarray:
+    """Returns an image (H, W, C) for each class, by the same recipe as ours.
+
+    Raises:
+      ValueError: the recipe asks for what is not written here.
+    """
+    if not recipe.spectrum or recipe.blur:
+        raise ValueError("only a recipe with a spectrum and without blur is compared")
+    height, width, channels = shape
+    device = model.mean.device
+    down, across = np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None]
+    gain = math.sqrt(height * width) / np.maximum(np.hypot(down, across), 1 / max(height, width))
+    gain = torch.tensor(gain.astype(np.float32), device=device)
+    colors = torch.tensor(COLORS, device=device) if channels == 3 else None
+    torch.manual_seed(0)
+    size = (count, channels, height, width // 2 + 1, 2)
+    numbers = (0.05 * torch.randn(size, device=device)).requires_grad_()
+    optimizer = torch.optim.Adam([numbers], lr=recipe.learning_rate)
+    classes = torch.arange(count, device=device)
+
+    def to_images() -> torch.Tensor:
+        values = torch.fft.irfft2(torch.view_as_complex(numbers) * gain, s=(height, width))
+        if colors is not None:
+            values = torch.einsum("nchw,dc->ndhw", values, colors)
+        return torch.sigmoid(values)
+
+    for _ in range(recipe.steps):
+        images = to_images()
+        shift = torch.randint(-recipe.jitter, recipe.jitter + 1, (2,)).tolist()
+        logits = model(torch.roll(images, shift, (2, 3)))
+        variation = images.diff(dim=2).abs().mean((1, 2, 3)) + images.diff(dim=3).abs().mean(
+            (1, 2, 3)
+        )
+        loss = (recipe.total_variation * variation - logits[classes, classes]).sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    with torch.no_grad():
+        return to_images().permute(0, 2, 3, 1).cpu().numpy()
+
+
+def grad_cam(model: Normalized, layer: str, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Returns a map (H, W) for each image, with a hook on the layer."""
+    x, classes = _inputs(model, images, labels)
+    seen = []
+
+    def keep(module: nn.Module, inputs: tuple, output: torch.Tensor) -> torch.Tensor:
+        seen.append(output.detach().requires_grad_())
+        return seen[0]
+
+    handle = _layer(model, layer).register_forward_hook(keep)
+    logits = model(x)
+    handle.remove()
+    score = logits.gather(1, classes[:, None]).sum()
+    (gradient,) = torch.autograd.grad(score, seen)
+    weights = gradient.mean((2, 3), keepdim=True)
+    cam = torch.relu((weights * seen[0].detach()).sum(1, keepdim=True))
+    return _enlarged(cam, x)
+
+
+def captum_grad_cam(
+    model: Normalized, layer: str, images: np.ndarray, labels: np.ndarray
+) -> np.ndarray:
+    """Returns the same maps as Captum computes them."""
+    from captum.attr import LayerGradCam
+
+    x, classes = _inputs(model, images, labels)
+    explain = LayerGradCam(model.requires_grad_(True), _layer(model, layer))
+    cam = explain.attribute(x, classes, relu_attributions=True)
+    return _enlarged(cam.detach(), x)
+
+
+def _layer(model: Normalized, name: str) -> nn.Module:
+    return getattr(model.layers, name.replace("/", "_"))
+
+
+def _inputs(
+    model: Normalized, images: np.ndarray, labels: np.ndarray
+) -> tuple[torch.Tensor, torch.Tensor]:
+    device = model.mean.device
+    x = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous().to(device)
+    return x, torch.from_numpy(labels).to(device, torch.int64)
+
+
+def _enlarged(cam: torch.Tensor, x: torch.Tensor) -> np.ndarray:
+    options = {"mode": "bilinear", "align_corners": False}
+    return nn.functional.interpolate(cam, x.shape[2:], **options)[:, 0].cpu().numpy()

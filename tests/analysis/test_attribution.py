@@ -1,0 +1,148 @@
+"""Explanations against plain computations, and the properties their papers promise."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.stats import spearmanr
+
+from cnn_jax.analysis import attribution
+from cnn_jax.analysis.features import layer_shapes
+from cnn_jax.analysis.iteration import iterate
+from cnn_jax.errors import InputError
+from cnn_jax.models.registry import initialize
+from tests.analysis.small import (
+    IMAGES,
+    LABELS,
+    MODEL,
+    SHAPE,
+    VARIABLES,
+    prepare,
+    scores,
+)
+
+KEY = jax.random.key(3)
+ARGUMENTS = (MODEL, VARIABLES, IMAGES, LABELS)
+
+
+def test_saliency_is_the_gradient_by_pixels():
+    found = attribution.saliency(*ARGUMENTS, prepare=prepare)
+    step = 1e-2
+    for at in [(0, 2, 3, 1), (2, 5, 5, 0)]:
+        nudge = jnp.zeros_like(IMAGES).at[at].set(step)
+        slope = (scores(IMAGES + nudge) - scores(IMAGES - nudge))[at[0]] / (2 * step)
+        assert found[at] == pytest.approx(float(slope), rel=0.05, abs=1e-3)
+    pixels = attribution.per_pixel(found)
+    np.testing.assert_array_equal(pixels, np.abs(np.asarray(found)).max(-1))
+
+
+def test_smooth_grad_without_noise_is_saliency_and_noise_is_a_share_of_the_range():
+    plain = attribution.saliency(*ARGUMENTS, prepare=prepare)
+    smooth = partial(attribution.smooth_grad, KEY, *ARGUMENTS, samples=4, prepare=prepare)
+    np.testing.assert_allclose(smooth(noise=0.0), plain, rtol=1e-4, atol=1e-5)
+    noisy = smooth(noise=0.3)
+    assert not np.allclose(noisy, plain, rtol=1e-2)
+    spread = np.ptp(np.asarray(IMAGES), axis=(1, 2, 3))[:, None, None, None]
+    gradient = jax.grad(lambda x: scores(x).sum())
+    expected = sum(
+        gradient(IMAGES + 0.3 * spread * jax.random.normal(key, IMAGES.shape))
+        for key in jax.random.split(KEY, 4)
+    )
+    np.testing.assert_allclose(noisy, expected / 4, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("baseline", [0.0, 0.5])
+def test_integrated_gradients_are_complete(baseline):
+    found = attribution.integrated_gradients(
+        *ARGUMENTS, baseline=baseline, steps=128, prepare=prepare
+    )
+    change = scores(IMAGES) - scores(jnp.full_like(IMAGES, baseline))
+    np.testing.assert_allclose(found.sum((1, 2, 3)), change, rtol=0.01, atol=0.02)
+
+
+def test_grad_cam_is_what_its_formula_says():
+    """The layer is followed by a dense one, whose weights are the gradients."""
+    found = attribution.grad_cam(*ARGUMENTS, layer="act2", prepare=prepare)
+    _, state = MODEL.apply(VARIABLES, prepare(IMAGES), train=False, capture_intermediates=True)
+    maps = np.asarray(state["intermediates"]["act2"]["__call__"][0])
+    kernel = np.asarray(VARIABLES["params"]["logits"]["kernel"]).reshape(2, 2, 6, 3)
+    for i, label in enumerate(LABELS):
+        weights = kernel[..., label].mean((0, 1))
+        cam = np.maximum((maps[i] * weights).sum(-1), 0)
+        expected = jax.image.resize(cam, SHAPE[:2], "linear")
+        np.testing.assert_allclose(found[i], expected, rtol=1e-4, atol=1e-5)
+    assert (found >= 0).all() and found.max() > 0
+
+
+def test_occlusion_is_what_a_loop_finds():
+    found = attribution.occlusion(*ARGUMENTS, window=3, stride=2, fill=0.2, prepare=prepare)
+    total, count = np.zeros((3, 8, 8)), np.zeros((8, 8))
+    for top in (0, 2, 4, 5):
+        for left in (0, 2, 4, 5):
+            hidden = np.array(IMAGES)
+            hidden[:, top : top + 3, left : left + 3] = 0.2
+            drop = np.asarray(scores(IMAGES) - scores(jnp.asarray(hidden)))
+            total[:, top : top + 3, left : left + 3] += drop[:, None, None]
+            count[top : top + 3, left : left + 3] += 1
+    np.testing.assert_allclose(found, total / count, rtol=1e-3, atol=1e-4)
+
+
+METHODS = {
+    "saliency": attribution.saliency,
+    "smooth_grad": partial(attribution.smooth_grad, KEY, samples=4),
+    "integrated_gradients": partial(attribution.integrated_gradients, steps=4),
+    "grad_cam": partial(attribution.grad_cam, layer="act2"),
+    "occlusion": partial(attribution.occlusion, window=4, stride=2),
+}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_random_weights_give_another_explanation(name):
+    """Adebayo et al., arXiv 1810.03292: what explains the network changes with its weights."""
+    images = jax.random.uniform(jax.random.key(7), (16, *SHAPE))
+    labels = jnp.arange(16) % 3
+    layers = [*layer_shapes(MODEL, SHAPE)]
+    explain = lambda variables: np.asarray(METHODS[name](MODEL, variables, images, labels))
+    weights = [
+        attribution.randomize_layers(KEY, MODEL, VARIABLES, image_shape=SHAPE, layers=chosen)
+        for chosen in ([], layers)
+    ]
+    same, random = (explain(each) for each in weights)
+    original = explain(VARIABLES)
+    correlation = lambda a, b: spearmanr(a.ravel(), b.ravel()).statistic
+    assert correlation(original, same) == pytest.approx(1)
+    assert abs(correlation(original, random)) < 0.5
+
+
+def test_only_the_layers_that_are_named_are_drawn_anew():
+    found = attribution.randomize_layers(KEY, MODEL, VARIABLES, image_shape=SHAPE, layers=["conv2"])
+    fresh = initialize(KEY, model=MODEL, image_shape=SHAPE)
+    for name, weights in VARIABLES["params"].items():
+        expected = fresh["params"][name] if name == "conv2" else weights
+        jax.tree.map(np.testing.assert_array_equal, found["params"][name], expected)
+
+
+@pytest.mark.parametrize("name", ["integrated_gradients", "grad_cam"])
+def test_compiled_as_one_program_it_is_the_same(name):
+    arguments = (VARIABLES, IMAGES, LABELS)
+    method = partial(METHODS[name], MODEL)
+    np.testing.assert_allclose(
+        method(*arguments), jax.jit(method)(*arguments), rtol=1e-4, atol=1e-5
+    )
+
+
+def test_grad_cam_of_no_layer_is_refused():
+    with pytest.raises(InputError, match="unknown layer 'act3'"):
+        attribution.grad_cam(*ARGUMENTS, layer="act3")
+
+
+def test_steps_are_the_same_one_by_one_and_as_a_scan():
+    step = lambda carry, x, factor: (carry[0] * factor + x["a"], carry[1] + 1)
+    start, xs = (jnp.zeros(()), jnp.zeros((), jnp.int32)), {"a": jnp.arange(5.0)}
+    one_by_one = iterate(step, start, xs, jnp.float32(0.5))
+    scanned = jax.jit(lambda *args: iterate(step, *args))(start, xs, jnp.float32(0.5))
+    expected = sum(x * 0.5 ** (4 - x) for x in range(5))
+    for total, count in (one_by_one, scanned):
+        assert (float(total), int(count)) == (pytest.approx(expected), 5)
