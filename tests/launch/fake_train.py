@@ -22,6 +22,7 @@ FIELDS = {
     "data.dir": "",
     "data.validation_fraction": 0.1,
     "data.validation_split": "",
+    "population.seeds": 0,
     "parallel": "jit",
 }
 

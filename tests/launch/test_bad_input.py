@@ -59,6 +59,9 @@ SWEEP = {
         [CONFIG, DIR, GRID, "--config.data.validation_fraction=0"],
         ["no validation split", "--config.data.validation_fraction=0.1"],
     ),
+    "a population": Case(
+        [CONFIG, DIR, GRID, "--config.population.seeds=4"], ["population", "--seeds=N"]
+    ),
     "pruning by a cost": Case(
         [CONFIG, DIR, GRID, "--pruner=median", "--objective=-parameters"], ["--pruner=median needs"]
     ),

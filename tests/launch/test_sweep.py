@@ -12,11 +12,13 @@ from tests.launch.command import run_all, start
 FAKE = ["--config=mine", "--param=optim.learning_rate=0.1,0.2", "--workdir=sweep"]
 REAL = [
     "--config=lenet_digits",
-    "--param=optim.learning_rate=1e-5,0.01",
+    "--param=optim.learning_rate=1e-5,0.03",
     "--workdir=sweep",
     "--config.train.steps=20",
     "--config.train.eval_every=10",
     "--config.data.batch_size=32",
+    "--config.optim.name=sgd",  # with less to compile
+    "--config.data.augment.crop_padding=0",
 ]
 
 
@@ -33,7 +35,7 @@ def test_a_real_sweep_finds_the_better_rate_by_the_validation_split(real):
     told = json.loads(answer.out)
     assert (told["trials"], told["complete"]) == (2, 2)
     (best,) = told["best"]
-    assert best["fields"] == {"optim.learning_rate": 0.01}
+    assert best["fields"] == {"optim.learning_rate": 0.03}
     with open(place / "sweep/trials.csv") as file:
         rows = list(csv.DictReader(file))
     for i, row in enumerate(rows):
@@ -48,7 +50,7 @@ def test_its_best_config_is_one_that_the_training_command_takes(real):
     assert answer.code == 0, answer.err
     config = json.loads(answer.out)
     assert config == json.loads((place / "sweep/best.json").read_text())
-    assert (config["optim"]["learning_rate"], config["train"]["steps"]) == (0.01, 20)
+    assert (config["optim"]["learning_rate"], config["train"]["steps"]) == (0.03, 20)
 
 
 def test_its_page_needs_nothing_but_itself(real):
