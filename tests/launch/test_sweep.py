@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import signal
 
 import pytest
@@ -98,8 +99,8 @@ def test_what_always_fails_is_one_line_with_the_reason(fake_place):
 def test_workers_are_held_to_cores_of_their_own(fake_place):
     line = [*FAKE[:2], "--workdir=pinned", "--workers=2"]
     (answer,) = run_all("sweep", [line], cwd=fake_place)
-    if "there is 1 core" in answer.err:
-        pytest.skip("needs two cores")
+    if "there is 1 core" in answer.err or not hasattr(os, "sched_getaffinity"):
+        pytest.skip("needs two cores, and a system that can hold processes to them")
     assert answer.code == 0, answer.err
     cores = [path.read_text().split() for path in (fake_place / "pinned").rglob("starts")]
     assert len(cores) == 2 and not set(cores[0]) & set(cores[1])
