@@ -34,6 +34,7 @@ from cnn_jax.training import processes  # noqa: E402
 from cnn_jax.training.clock import Clock  # noqa: E402
 from cnn_jax.training.interruption import Stopped  # noqa: E402
 from cnn_jax.training.loop import train_and_evaluate  # noqa: E402
+from cnn_jax.training.members import member_configs  # noqa: E402
 from cnn_jax.training.population import train_population  # noqa: E402
 from experiments import command_line  # noqa: E402
 
@@ -80,6 +81,8 @@ def check(more: Sequence[str]) -> None:
         command_line.parse([*given, *shlex.split(extra)])
         config = command_line.read_config(_CONFIG)
         validate(config)
+        if is_population(config):
+            member_configs(config)
         build_model(num_classes=2, **dataclasses.asdict(config.model))
         print(json.dumps(dataclasses.asdict(config)), flush=True)
 

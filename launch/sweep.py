@@ -91,6 +91,9 @@ def read_settings(arguments: Sequence[str]) -> Settings:
     size = len(grid(space)) if sampler == "grid" else _TRIALS.value
     config = check(arguments, points)
     check_validation(objectives, config)
+    population = config.get("population", {})
+    if population.get("seeds") or population.get("values"):
+        raise LaunchError("the config is a population; a sweep takes --param and --seeds=N instead")
     return Settings(
         arguments=tuple(arguments),
         config=config,

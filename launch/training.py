@@ -48,7 +48,8 @@ def check(arguments: Sequence[str], variants: Sequence[Mapping[str, Any]] = ()) 
 class Training:
     """`python -m experiments.train` under way in a process of its own.
 
-    It is stopped, with a checkpoint, when the process that started it ends, however that ends.
+    On Linux it is stopped, with a checkpoint, when the process that started it ends, however that
+    ends; elsewhere it then goes on.
 
     Args:
       arguments: of the command.

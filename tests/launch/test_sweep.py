@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import signal
 
 import pytest
@@ -12,11 +13,13 @@ from tests.launch.command import run_all, start
 FAKE = ["--config=mine", "--param=optim.learning_rate=0.1,0.2", "--workdir=sweep"]
 REAL = [
     "--config=lenet_digits",
-    "--param=optim.learning_rate=1e-5,0.01",
+    "--param=optim.learning_rate=1e-5,0.03",
     "--workdir=sweep",
     "--config.train.steps=20",
     "--config.train.eval_every=10",
     "--config.data.batch_size=32",
+    "--config.optim.name=sgd",  # with less to compile
+    "--config.data.augment.crop_padding=0",
 ]
 
 
@@ -33,7 +36,7 @@ def test_a_real_sweep_finds_the_better_rate_by_the_validation_split(real):
     told = json.loads(answer.out)
     assert (told["trials"], told["complete"]) == (2, 2)
     (best,) = told["best"]
-    assert best["fields"] == {"optim.learning_rate": 0.01}
+    assert best["fields"] == {"optim.learning_rate": 0.03}
     with open(place / "sweep/trials.csv") as file:
         rows = list(csv.DictReader(file))
     for i, row in enumerate(rows):
@@ -48,7 +51,7 @@ def test_its_best_config_is_one_that_the_training_command_takes(real):
     assert answer.code == 0, answer.err
     config = json.loads(answer.out)
     assert config == json.loads((place / "sweep/best.json").read_text())
-    assert (config["optim"]["learning_rate"], config["train"]["steps"]) == (0.01, 20)
+    assert (config["optim"]["learning_rate"], config["train"]["steps"]) == (0.03, 20)
 
 
 def test_its_page_needs_nothing_but_itself(real):
@@ -96,8 +99,8 @@ def test_what_always_fails_is_one_line_with_the_reason(fake_place):
 def test_workers_are_held_to_cores_of_their_own(fake_place):
     line = [*FAKE[:2], "--workdir=pinned", "--workers=2"]
     (answer,) = run_all("sweep", [line], cwd=fake_place)
-    if "there is 1 core" in answer.err:
-        pytest.skip("needs two cores")
+    if "there is 1 core" in answer.err or not hasattr(os, "sched_getaffinity"):
+        pytest.skip("needs two cores, and a system that can hold processes to them")
     assert answer.code == 0, answer.err
     cores = [path.read_text().split() for path in (fake_place / "pinned").rglob("starts")]
     assert len(cores) == 2 and not set(cores[0]) & set(cores[1])
