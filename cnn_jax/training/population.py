@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import SingleDeviceSharding
 from jaxtyping import PyTree
 
 from cnn_jax.config import Config, flatten, with_fields
@@ -83,6 +84,7 @@ class PopulationRun(Run):
         config, devices = self.experiment.config, self.experiment.mesh.devices
         configs = member_configs(config)
         self.fields, self.devices, self.program = differing(configs), devices.size, None
+        self.sharding = SingleDeviceSharding(devices.flat[0])
         self.strategy = choose(config.population.strategy, devices.flat[0].platform)
         self.members = [
             Member(number, with_config(self.experiment, own)) for number, own in enumerate(configs)
@@ -114,13 +116,12 @@ class PopulationRun(Run):
         return states
 
     def _template(self) -> dict[str, PyTree]:
-        one = jax.sharding.SingleDeviceSharding(self.experiment.mesh.devices.flat[0])
         stacked = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct((len(self.members), *leaf.shape), leaf.dtype),
             abstract_state(self.pattern),
         )
         names = ("last", "best") if self.experiment.dataset.validation else ("last",)
-        return {name: abstract(stacked, one) for name in names}
+        return {name: abstract(stacked, self.sharding) for name in names}
 
     def _recall(self, saved: dict[str, PyTree]) -> list[PyTree]:
         known = self.checkpoints.metrics(self.start_step)["members"]
@@ -368,10 +369,7 @@ class PopulationRun(Run):
             "ended": member.ended,
             "stopped_early": member.ended == PATIENCE,
             **self._outcome(member.config, member.last_step, skipped, member.best),
-            **{
-                f"test_{name}": value if math.isfinite(value) else None
-                for name, value in test.items()
-            },
+            **{f"test_{name}": v if math.isfinite(v) else None for name, v in test.items()},
             **self._costs(max(0, member.last_step - self.start_step)),
         }
 
