@@ -195,7 +195,7 @@ class PopulationRun(Run):
     ) -> list[dict[str, float]]:
         """Returns the exact metrics on a split of each state."""
         with self.clock.stage("evaluate"):
-            nothing = self.program.place([()] * len(self.program.split(states)))
+            nothing = self.program.place([()] * len(self._seated()))
             outputs = [step(states, nothing, batch)[0] for batch in batches]
             sums = zip(*map(self.program.split, jax.device_get(outputs)), strict=True)
             totals = [merge(each) for each in sums]
@@ -236,7 +236,7 @@ class PopulationRun(Run):
 
     def _on_host(self, state: PyTree) -> list[PyTree]:
         with self.clock.stage("checkpoint"):
-            return [_host(each) for each in self.program.split(state)]
+            return self.program.split(_host(state))
 
     def _tree(self, host: dict[int, PyTree]) -> dict[str, PyTree]:
         """Returns what is saved: the last state of each member, and its best where it has one."""
