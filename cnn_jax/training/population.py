@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import SingleDeviceSharding
 from jaxtyping import PyTree
 
 from cnn_jax.config import Config, flatten, with_fields
@@ -85,6 +86,7 @@ class PopulationRun(Run):
         config, devices = self.experiment.config, self.experiment.mesh.devices
         configs = member_configs(config)
         self.fields, self.devices, self.program = differing(configs), devices.size, None
+        self.sharding = SingleDeviceSharding(devices.flat[0])
         self.strategy = choose(config.population.strategy, devices.flat[0].platform)
         self.members = [
             Member(number, with_config(self.experiment, own)) for number, own in enumerate(configs)
@@ -116,13 +118,12 @@ class PopulationRun(Run):
         return states
 
     def _template(self) -> dict[str, PyTree]:
-        one = jax.sharding.SingleDeviceSharding(self.experiment.mesh.devices.flat[0])
         stacked = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct((len(self.members), *leaf.shape), leaf.dtype),
             abstract_state(self.pattern),
         )
         names = ("last", "best") if self.experiment.dataset.validation else ("last",)
-        return {name: abstract(stacked, one) for name in names}
+        return {name: abstract(stacked, self.sharding) for name in names}
 
     def _recall(self, saved: dict[str, PyTree]) -> list[PyTree]:
         known = self.checkpoints.metrics(self.start_step)["members"]
@@ -196,7 +197,7 @@ class PopulationRun(Run):
     ) -> list[dict[str, float]]:
         """Returns the exact metrics on a split of each state."""
         with self.clock.stage("evaluate"):
-            nothing = self.program.place([()] * len(self.program.split(states)))
+            nothing = self.program.place([()] * len(self._seated()))
             outputs = [step(states, nothing, batch)[0] for batch in batches]
             sums = zip(*map(self.program.split, jax.device_get(outputs)), strict=True)
             totals = [merge(each) for each in sums]
@@ -240,7 +241,7 @@ class PopulationRun(Run):
 
     def _on_host(self, state: PyTree) -> list[PyTree]:
         with self.clock.stage("checkpoint"):
-            return [_host(each) for each in self.program.split(state)]
+            return self.program.split(_host(state))
 
     def _tree(self, host: dict[int, PyTree]) -> dict[str, PyTree]:
         """Returns what is saved: the last state of each member, and its best where it has one."""
@@ -374,10 +375,7 @@ class PopulationRun(Run):
             "ended": member.ended,
             "stopped_early": member.ended == PATIENCE,
             **self._outcome(member.config, member.last_step, skipped, member.best),
-            **{
-                f"test_{name}": value if math.isfinite(value) else None
-                for name, value in test.items()
-            },
+            **{f"test_{name}": v if math.isfinite(v) else None for name, v in test.items()},
             **self._costs(max(0, member.last_step - self.start_step)),
         }
 

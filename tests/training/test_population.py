@@ -1,6 +1,8 @@
 """A whole population in process: what it leaves, and that stopping it anywhere changes nothing."""
 
+import os
 import shutil
+import signal
 
 import jax
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 
 from cnn_jax.config import Population
 from cnn_jax.errors import InputError, RunError
+from cnn_jax.training.interruption import Stopped
 from cnn_jax.training.loop import train_and_evaluate
 from cnn_jax.training.members import member_configs
 from cnn_jax.training.population import train_population
@@ -26,6 +29,7 @@ def config_of(train=(), **population):
 
 
 CONFIG = config_of(seeds=2, values="optim.learning_rate=0.05,0.3")
+CONFIG.data.test_mirror = True
 HALVED = config_of(
     {"log_every": 4}, seeds=4, halving=(0.1,), strategy="vmap", values="model.dropout=0.3"
 )
@@ -35,16 +39,24 @@ class Crash(Exception):
     pass
 
 
-def crash_at(config, workdir, step):
-    """Trains until the step is taken, then falls."""
+def crash():
+    raise Crash
+
+
+def sigterm():
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def stop_at(config, workdir, step, act=crash):
+    """Trains until the step is taken, then acts."""
     advance = Display.advance
 
     def acting(self, at):
         advance(self, at)
         if at == step:
-            raise Crash
+            act()
 
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(Crash):
+    with pytest.MonkeyPatch.context() as patch, pytest.raises((Crash, Stopped)):
         patch.setattr(Display, "advance", acting)
         train_population(config, workdir)
 
@@ -138,7 +150,7 @@ def test_rows_hold_the_means_and_each_member(straight):
 
 
 def test_stopped_and_resumed_it_ends_as_the_straight_one(straight, tmp_path):
-    crash_at(CONFIG, tmp_path, 7)
+    stop_at(CONFIG, tmp_path, 7)
     result = train_population(CONFIG, tmp_path)
     assert result["resumed_from_step"] == 4
     assert_same_states(tmp_path, straight)
@@ -164,7 +176,7 @@ def test_the_weaker_half_ends_at_each_rung(halved):
 
 
 def test_a_shrunken_program_is_resumed_bit_for_bit(halved, tmp_path):
-    crash_at(HALVED, tmp_path, 6)
+    stop_at(HALVED, tmp_path, 8, sigterm)
     train_population(HALVED, tmp_path)
     assert_same_states(tmp_path, halved)
     assert rows_of(tmp_path) == rows_of(halved)
