@@ -67,9 +67,10 @@ def main(argv: Sequence[str]) -> None:
     for name in _WHAT.value or SUBJECTS:
         console.print(f"{name}: measuring …", markup=False)
         with tempfile.TemporaryDirectory(prefix="benchmark-data-") as scratch:
-            records = list(SUBJECTS[name](Path(scratch), console))
-        for record in records:
-            print(json.dumps({"subject": name} | record), flush=True)
+            records = []
+            for record in SUBJECTS[name](Path(scratch), console):
+                print(json.dumps({"subject": name} | record), flush=True)
+                records.append(record)
         console.print(_table(name, records))
         if not records:
             failed.append(name)

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from cnn_jax.config import Augment
+
 CONTENDERS = {"cnn_jax": (), "keras": ("keras", "tensorflow")}
 # Fields of `Augment`, and the Keras layer that does the same: its name and arguments.
 OPERATIONS: dict[str, tuple[dict[str, Any], tuple[str, dict[str, Any]] | None]] = {
@@ -57,7 +59,6 @@ def measure(
 def _ours(operation: str, images: np.ndarray, labels: np.ndarray) -> Callable[[], Any]:
     import jax
 
-    from cnn_jax.config import Augment
     from cnn_jax.data.augment import make_augment_fn
 
     augment_fn = jax.jit(make_augment_fn(Augment(**OPERATIONS[operation][0]), 10))

@@ -1,0 +1,61 @@
+"""What input costs, measured through the real command line in a short form."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cnn_jax.config import Config, Data
+from cnn_jax.config_checks import validate
+from experiments.inputs import changes, files
+from tests.experiments.command import run_all
+
+SHORT = ["--rounds=1", "--seconds=0.01", "--batch_size=4"]
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory):
+    lines = [
+        [*SHORT, "--what=memory,augmentation", "--counts=12", "--operations=flip"],
+        ["--what=speed"],
+        ["--peers=pytorch"],
+    ]
+    return run_all("benchmark_data", lines, cwd=tmp_path_factory.mktemp("place"))
+
+
+def test_a_record_for_each_subject(answers):
+    answer = answers[0]
+    assert answer.code == 0, answer.err
+    memory, flip = map(json.loads, answer.out.splitlines())
+    assert (memory["subject"], memory["what"]) == ("memory", "12 images of 160×160")
+    assert memory["image_shape"] == [160, 160, 3]
+    assert memory["peak_memory_bytes"] > 2**25
+    assert (flip["subject"], flip["what"]) == ("augmentation", "flip")
+    for record in memory, flip:
+        assert record["contender"] == "cnn_jax"
+        assert record["rate_max"] >= record["rate"] >= record["rate_min"] > 0
+        assert record["ours_over_this"] == 1
+    assert "ours ÷ this" in answer.err
+
+
+@pytest.mark.parametrize(("number", "words"), [(1, "unknown subject 'speed'"), (2, "'pytorch'")])
+def test_unknown_names(answers, number, words):
+    assert answers[number].code == 2
+    assert words in answers[number].err
+
+
+def test_every_operation_is_a_change_that_a_config_can_make():
+    for name, (augment, _) in changes.OPERATIONS.items():
+        config = Config(data=Data(augment=changes.Augment(**augment)))
+        config.train.steps = 1
+        validate(config)
+        assert name in {*augment, "crop"}
+
+
+def test_the_files_are_as_many_as_asked_and_of_their_size(tmp_path):
+    files.write_folder(tmp_path, count=5, size=32, extension="png")
+    names = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.glob("t*/*/*"))
+    assert len(names) == 7 and names[0] == "test/a/0000000.png"
+    pixels = {np.asarray(Image.open(tmp_path / name)).tobytes() for name in names}
+    assert len(pixels) == 7
