@@ -1,7 +1,7 @@
 """One run from start to end: restore, train, evaluate, save, and leave a result."""
 
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,8 @@ from cnn_jax.training.interruption import Stopped, StopRequest, stop_on_signals
 from cnn_jax.training.losses import LossFn
 from cnn_jax.training.metrics import compute, merge, score
 from cnn_jax.training.optimizer import path_name
-from cnn_jax.training.parallel import compile_step, replicated
+from cnn_jax.training.parallel import replicated
+from cnn_jax.training.programs import calls, compile_programs, each_step, steps_at_once
 from cnn_jax.training.progress import Display
 from cnn_jax.training.run_directory import (
     CONFIG,
@@ -44,12 +45,10 @@ from cnn_jax.training.setup import (
     build_experiment,
     check_shares,
     check_source,
-    fed_train_step,
     initial_state,
-    sharded_eval_step,
+    source_variables,
 )
 from cnn_jax.training.state import Purpose, TrainState, key_for, model_variables
-from cnn_jax.training.transfer import read_variables
 from cnn_jax.training.writers import Row, Writers
 
 
@@ -131,8 +130,9 @@ class Run:
 
     @staticmethod
     def check(experiment: Experiment) -> None:
-        """Raises InputError unless the devices can share the work; before anything is written."""
+        """Raises InputError unless the devices can do the work; before anything is written."""
         check_shares(experiment.config, experiment.mesh)
+        steps_at_once(experiment)
 
     def _place_data(self) -> None:
         dataset, self.sharding = self.experiment.dataset, replicated(self.experiment.mesh)
@@ -153,7 +153,8 @@ class Run:
             self.start_step, state = found
             self.display.say(f"resumed {self.workdir} at step {self.start_step}")
         else:
-            source = self._source()
+            with self.clock.stage("checkpoint"):
+                source = source_variables(self.experiment, say=self.display.say)
             with self.clock.stage("compile"):
                 self.start_step, state = 0, initial_state(self.experiment, source)
         self._introduce(state.params)
@@ -161,15 +162,6 @@ class Run:
             self.feeder = self._feeder()
         self._compile(state)
         return state
-
-    def _source(self) -> PyTree | None:
-        """Returns the variables that `train.init_from` says to start from, if it says so."""
-        directory = self.experiment.config.train.init_from
-        if not directory:
-            return None
-        self.display.say(f"from the best weights of {directory}: {check_source(self.experiment)}")
-        with self.clock.stage("checkpoint"):
-            return read_variables(Path(directory), self.sharding)
 
     def _introduce(self, params: PyTree) -> None:
         self.parameters = count_parameters(params)
@@ -183,29 +175,28 @@ class Run:
 
     def _compile(self, state: TrainState) -> None:
         self.display.say("compiling …")
-        config = self.experiment.config
-        placement = {
-            "mesh": self.experiment.mesh,
-            "way": config.parallel,
-            "deterministic": config.train.deterministic,
-        }
         with self.clock.stage("compile"):
-            self.key = jax.device_put(key_for(config.seed, Purpose.STEP), self.sharding)
-            example = (state, self.feeder.example(), self.key)
-            step = fed_train_step(self.experiment)
-            self.train_step = compile_step(step, example, donate=True, **placement)
-            example = (model_variables(state), next(iter(self.test)))
-            self.eval_step = compile_step(sharded_eval_step(self.experiment), example, **placement)
-            self.test_step = self.eval_step
-            if config.data.test_views:
-                step = sharded_eval_step(self.experiment, test_views=True)
-                self.test_step = compile_step(step, example, **placement)
+            key = key_for(self.experiment.config.seed, Purpose.STEP)
+            self.key = jax.device_put(key, self.sharding)
+            self.programs = compile_programs(
+                self.experiment,
+                state,
+                feed=self.feeder.example(),
+                key=self.key,
+                batch=next(iter(self.test)),
+                counts={count for _, count in self._calls()},
+            )
+
+    def _calls(self) -> Iterator[tuple[int, int]]:
+        """Yields the last step and the number of steps of each call of a compiled program."""
+        most = steps_at_once(self.experiment)
+        return calls(self.start_step, self.experiment.steps, most=most, due=self._due)
 
     def train(self, state: PyTree) -> PyTree:
         """Returns the state after the last step; writes rows and checkpoints on the way."""
         steps = self.experiment.steps
         self.best, self.last_step = self.checkpoints.best, self.start_step
-        pending: list[dict] = []
+        pending: list[tuple[dict, int]] = []
         self.display.begin(steps, self.start_step)
         with (
             contextlib.closing(self.feeder),
@@ -213,16 +204,18 @@ class Run:
             self.clock.stage("train"),
         ):
             since = self._train_seconds()
-            for step in range(self.start_step + 1, steps + 1):
-                if self._out_of_patience(step - 1):
+            for step, count in self._calls():
+                if self._out_of_patience(step - count):
                     break
-                state, sums = self.train_step(state, self._feed(step, pending), self.key)
-                pending.append(sums)
+                feed, train = self._feed(step - count, pending), self.programs.train[count]
+                state, sums = train(state, feed, self.key)
+                pending.append((sums, count))
                 self.display.advance(step)
                 self.last_step = step
                 stop = self._stop_reason()  # read once: a signal may come at any moment
                 if stop or self._due(step):
-                    sums, save = jax.device_get(pending), stop is not None
+                    sums = [s for each in jax.device_get(pending) for s in each_step(*each)]
+                    save = stop is not None
                     state = self._look(step, state, sums, since, writers, save=save)
                     pending, since = [], self._train_seconds()
                 if stop:
@@ -232,11 +225,11 @@ class Run:
                     )
         return state
 
-    def _feed(self, step: int, running: list) -> Any:
-        """Returns what the step takes its batch from, having waited for it if need be."""
+    def _feed(self, taken: int, running: list) -> Any:
+        """Returns what the next step takes its batch from, having waited for it if need be."""
         self.feeder.hold_back(running)
         with self.clock.stage("input"):
-            return self.feeder(step - 1)
+            return self.feeder(taken)
 
     def _look(
         self,
@@ -309,7 +302,7 @@ class Run:
             self.experiment.dataset.validation,
         )
         if split and (last or step % self.eval_every == 0):
-            metrics = self.evaluate(self.eval_step, state, self.validation, split).metrics
+            metrics = self.evaluate(self.programs.evaluate, state, self.validation, split).metrics
             row |= {f"validation_{name}": value for name, value in metrics.items()}
         writers.write(row)
         self.display.row(row, self.experiment.steps)
@@ -350,7 +343,7 @@ class Run:
         stopped_early = self.last_step < self.experiment.steps
         if self.experiment.config.train.patience and self.best:
             state = self.checkpoints.restore(self.best[0], abstract_state(self.experiment))
-        test = self.evaluate(self.test_step, state, self.test, self.experiment.dataset.test)
+        test = self.evaluate(self.programs.test, state, self.test, self.experiment.dataset.test)
         with self.clock.stage("checkpoint"):
             self.checkpoints.wait()
         return {
