@@ -161,6 +161,7 @@ class Train:
     accumulate: int = 1  # a step adds up the gradients of this many parts of its batch
     batch_statistics: str = "global"  # of batch norm; or "ghost": each device's share by itself
     ema_decay: float = 0.0  # evaluate a moving average of the weights; 0: the weights
+    steps_per_dispatch: int = 0  # taken by one call of the program; 0: one on a CPU, else several
     deterministic: bool = False  # the same bits from every run on a GPU too, where that is slower
     skip_nonfinite: int = 0  # steps left out, at most, for gradients that are not finite
     monitor: str = "accuracy"  # or loss: of the validation split, what makes the best checkpoint
@@ -206,7 +207,7 @@ def placement_fields(config: Config) -> set[str]:
     Where TFDS data lies is one of them; the path of an image folder or array file is the data.
     """
     fields = {"devices", "parallel", "train.max_seconds", "train.on_save_error"}
-    fields |= {"data.feed", "data.workers"}
+    fields |= {"data.feed", "data.workers", "train.steps_per_dispatch"}
     return fields if config.data.name in PATH_SOURCES else fields | {"data.dir"}
 
 

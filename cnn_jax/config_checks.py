@@ -36,6 +36,8 @@ def validate(config: Config) -> None:
     _one_of("optim.name", optim.name, OPTIMIZERS)
     _one_of("optim.schedule", optim.schedule, SCHEDULES)
     _one_of("train.monitor", train.monitor, MONITORS)
+    if is_population(config) and train.monitor != "accuracy":
+        raise InputError("a population compares its members by accuracy; unset train.monitor")
     _one_of("train.loss", train.loss, LOSSES)
     _one_of("train.dtype", train.dtype, DTYPES)
     _one_of("train.batch_statistics", train.batch_statistics, BATCH_STATISTICS)
@@ -148,6 +150,7 @@ def _lower_bounds(config: Config) -> list[tuple[str, Any, float]]:
         ("train.patience", train.patience, 0),
         ("train.min_change", train.min_change, 0),
         ("train.max_seconds", train.max_seconds, 0),
+        ("train.steps_per_dispatch", train.steps_per_dispatch, 0),
         ("train.log_every", train.log_every, 1),
         ("train.eval_every", train.eval_every, 0),
         ("train.checkpoint_every", train.checkpoint_every, 0),

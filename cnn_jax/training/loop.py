@@ -25,8 +25,9 @@ from cnn_jax.training.finite import finite
 from cnn_jax.training.interruption import StopRequest, stop_on_signals
 from cnn_jax.training.losses import LossFn
 from cnn_jax.training.metrics import compute, merge, score
-from cnn_jax.training.parallel import compile_step, replicated
+from cnn_jax.training.parallel import replicated
 from cnn_jax.training.processes import Agreement, is_first
+from cnn_jax.training.programs import calls, compile_programs, each_step, steps_at_once
 from cnn_jax.training.progress import Display
 from cnn_jax.training.run_directory import (
     CONFIG,
@@ -47,12 +48,10 @@ from cnn_jax.training.setup import (
     build_experiment,
     check_shares,
     check_source,
-    fed_train_step,
     initial_state,
-    sharded_eval_step,
+    source_variables,
 )
 from cnn_jax.training.state import Purpose, TrainState, key_for, model_variables
-from cnn_jax.training.transfer import read_variables
 from cnn_jax.training.writers import Row, Writers, open_writers
 
 
@@ -147,8 +146,9 @@ class Run:
 
     @staticmethod
     def check(experiment: Experiment) -> None:
-        """Raises InputError unless the devices can share the work; before anything is written."""
+        """Raises InputError unless the devices can do the work; before anything is written."""
         check_shares(experiment.config, experiment.mesh)
+        steps_at_once(experiment)
 
     def _place_data(self) -> None:
         dataset, self.sharding = self.experiment.dataset, replicated(self.experiment.mesh)
@@ -171,7 +171,8 @@ class Run:
             self.sums = self.checkpoints.metrics(self.start_step).get("sums", [])
             self.display.say(f"resumed {self.workdir} at step {self.start_step}")
         else:
-            source = self._source()
+            with self.clock.stage("checkpoint"):
+                source = source_variables(self.experiment, say=self.display.say)
             with self.clock.stage("compile"):
                 self.start_step, state = 0, initial_state(self.experiment, source)
         self._introduce(state.params)
@@ -179,15 +180,6 @@ class Run:
             self.feeder = self._feeder()
         self._compile(state)
         return state
-
-    def _source(self) -> PyTree | None:
-        """Returns the variables that `train.init_from` says to start from, if it says so."""
-        directory = self.experiment.config.train.init_from
-        if not directory:
-            return None
-        self.display.say(f"from the best weights of {directory}: {check_source(self.experiment)}")
-        with self.clock.stage("checkpoint"):
-            return read_variables(Path(directory), self.sharding)
 
     def _introduce(self, params: PyTree) -> None:
         self.parameters = count_parameters(params)
@@ -201,31 +193,29 @@ class Run:
 
     def _compile(self, state: TrainState) -> None:
         self.display.say("compiling …")
-        config = self.experiment.config
-        placement = {
-            "mesh": self.experiment.mesh,
-            "way": config.parallel,
-            "deterministic": config.train.deterministic,
-        }
         with self.clock.stage("compile"):
-            new_key = partial(key_for, config.seed, Purpose.STEP)
+            new_key = partial(key_for, self.experiment.config.seed, Purpose.STEP)
             self.key = jax.jit(new_key, out_shardings=self.sharding)()
-            example = (state, self.feeder.example(), self.key)
-            step = fed_train_step(self.experiment)
-            self.train_step = compile_step(step, example, donate=True, **placement)
-            example = (model_variables(state), next(iter(self.test)))
-            self.eval_step = compile_step(sharded_eval_step(self.experiment), example, **placement)
-            self.test_step = self.eval_step
-            if config.data.test_views:
-                step = sharded_eval_step(self.experiment, test_views=True)
-                self.test_step = compile_step(step, example, **placement)
+            self.programs = compile_programs(
+                self.experiment,
+                state,
+                feed=self.feeder.example(),
+                key=self.key,
+                batch=next(iter(self.test)),
+                counts={count for _, count in self._calls()},
+            )
+
+    def _calls(self) -> Iterator[tuple[int, int]]:
+        """Yields the last step and the number of steps of each call of a compiled program."""
+        most = steps_at_once(self.experiment)
+        return calls(self.start_step, self.experiment.steps, most=most, due=self._due)
 
     def train(self, state: PyTree) -> PyTree:
         """Returns the state after the last step; writes rows and checkpoints on the way."""
         steps = self.experiment.steps
         self.last_step, train = self.start_step, self.experiment.config.train
         self.saving = Saving(self.checkpoints, train, clock=self.clock, say=self.display.say)
-        pending: list[dict] = []
+        pending: list[tuple[dict, int]] = []
         self.display.begin(steps, self.start_step)
         with (
             contextlib.closing(self.feeder),
@@ -233,28 +223,29 @@ class Run:
             self.clock.stage("train"),
         ):
             since = self._train_seconds()
-            for step in range(self.start_step + 1, steps + 1):
-                if self._out_of_patience(step - 1):
+            for step, count in self._calls():
+                if self._out_of_patience(step - count):
                     break
-                state, sums = self.train_step(state, self._feed(step, pending), self.key)
-                pending.append(sums)
+                take_steps, feed = self.programs.train[count], self._feed(step - count, pending)
+                state, sums = take_steps(state, feed, self.key)
+                pending.append((sums, count))
                 self.display.advance(step)
                 self.last_step = step
                 stop = self._stop_reason()  # read once: a signal may come at any moment
                 if stop or self._due(step):
-                    sums, save = jax.device_get(pending), stop is not None
-                    look = self._look if self._due(step) else self._hold
+                    sums = [s for each in jax.device_get(pending) for s in each_step(*each)]
+                    look, save = self._look if self._due(step) else self._hold, stop is not None
                     state = look(step, state, sums, since, writers, save=save)
                     pending, since = [], self._train_seconds()
                 if stop:
                     self.saving.stop(f"stopped by {stop} at step {step}", steps, self.workdir)
         return state
 
-    def _feed(self, step: int, running: list) -> Any:
-        """Returns what the step takes its batch from, having waited for it if need be."""
+    def _feed(self, taken: int, running: list) -> Any:
+        """Returns what the next step takes its batch from, having waited for it if need be."""
         self.feeder.hold_back(running)
         with self.clock.stage("input"):
-            return self.feeder(step - 1)
+            return self.feeder(taken)
 
     def _look(
         self,
@@ -324,7 +315,7 @@ class Run:
         split, metrics = self.experiment.dataset.validation, None
         last = step == self.experiment.steps
         if split and (last or step % self.eval_every == 0):
-            metrics = self.evaluate(self.eval_step, state, self.validation, split).metrics
+            metrics = self.evaluate(self.programs.evaluate, state, self.validation, split).metrics
             row |= {f"validation_{name}": value for name, value in metrics.items()}
         with self.saving.heeding_errors():
             writers.write(row)
@@ -352,7 +343,7 @@ class Run:
         best = self.saving.best
         if self.experiment.config.train.patience and best:
             state = self.checkpoints.restore(best[0], abstract_state(self.experiment))
-        test = self.evaluate(self.test_step, state, self.test, self.experiment.dataset.test)
+        test = self.evaluate(self.programs.test, state, self.test, self.experiment.dataset.test)
         return {
             **self._outcome(self.experiment.config, self.last_step, int(state.skipped), best),
             "stopped_early": stopped_early,

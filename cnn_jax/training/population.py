@@ -24,7 +24,14 @@ from cnn_jax.training.members import combinations, describe, differing, member_c
 from cnn_jax.training.metrics import compute, merge
 from cnn_jax.training.optimizer import path_name
 from cnn_jax.training.parallel import compiler_options
-from cnn_jax.training.setup import Experiment, abstract_state, state_from, with_config
+from cnn_jax.training.programs import Programs, steps_at_once
+from cnn_jax.training.setup import (
+    Experiment,
+    abstract_state,
+    source_variables,
+    state_from,
+    with_config,
+)
 from cnn_jax.training.standing import (
     DIVERGED,
     FINISHED,
@@ -71,6 +78,7 @@ class PopulationRun(Run):
     @staticmethod
     def check(experiment: Experiment) -> None:
         """Raises InputError unless the members can be compared as the config asks."""
+        steps_at_once(experiment)
         if jax.process_count() > 1:
             raise InputError("a population is trained by one process, on all of its devices")
         if experiment.config.train.monitor != "accuracy":
@@ -105,7 +113,8 @@ class PopulationRun(Run):
             self.start_step, saved = found
             states = self._recall(_host(saved))
         else:
-            self.start_step, source = 0, self._source()
+            self.start_step = 0
+            source = source_variables(self.experiment, say=self.display.say)
             with self.clock.stage("compile"):
                 draw = jax.jit(partial(state_from, self.pattern))
                 keys = [key_for(member.config.seed, Purpose.INIT) for member in self.members]
@@ -170,17 +179,16 @@ class PopulationRun(Run):
         count = len(self._seated())
         self.display.say(f"compiling for {count} members …")
         with self.clock.stage("compile"):
-            self.train_step = self._train_step
             self._take_up(self.feeder(0))
             example = (states, self.own, self.shared)
             step = member_step(self.pattern)
             self.compiled_step = self.program.compile(step, example, donate=True)
             example = (states, self.program.place([()] * count), next(iter(self.test)))
-            self.compiled_eval = self.program.compile(member_eval_step(self.pattern), example)
-            self.compiled_test = self.compiled_eval
+            look = test = self.program.compile(member_eval_step(self.pattern), example)
             if self.pattern.config.data.test_views:
                 step = member_eval_step(self.pattern, test_views=True)
-                self.compiled_test = self.program.compile(step, example)
+                test = self.program.compile(step, example)
+            self.programs = Programs({1: self._train_step}, look, test)
 
     def _take_up(self, feed: Feed) -> None:
         """Hands each member its order of the examples, once an epoch."""
@@ -273,7 +281,7 @@ class PopulationRun(Run):
         last = step == self.experiment.steps
         if not split or not rows or not (last or step % self.eval_every == 0):
             return []
-        evaluated = self._evaluated(self.compiled_eval, state, self.validation, split)
+        evaluated = self._evaluated(self.programs.evaluate, state, self.validation, split)
         least = self.experiment.config.train.min_change
         for member, metrics in zip(self._seated(), evaluated, strict=True):
             if member.number in rows:
@@ -364,7 +372,7 @@ class PopulationRun(Run):
             group += group[-1:] * (size - len(group))
             placed = self.program.place(group)
             test = self.experiment.dataset.test
-            found += self._evaluated(self.compiled_test, placed, self.test, test)
+            found += self._evaluated(self.programs.test, placed, self.test, test)
         return found[: len(states)]
 
     def _member_result(self, member: Member, test: dict[str, float]) -> dict[str, Any]:

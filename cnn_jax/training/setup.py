@@ -37,7 +37,7 @@ from cnn_jax.training.parallel import (
 )
 from cnn_jax.training.state import Purpose, TrainState, create_train_state, key_for
 from cnn_jax.training.step import Batch, make_eval_step, make_train_step
-from cnn_jax.training.transfer import Transfer, read_shapes, transfer
+from cnn_jax.training.transfer import Transfer, read_shapes, read_variables, transfer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,6 +151,15 @@ def check_source(experiment: Experiment) -> Transfer:
     directory = experiment.config.train.init_from
     shapes = variable_shapes(experiment.model, experiment.dataset.spec.image_shape)
     return transfer(shapes, read_shapes(Path(directory)), name=f"train.init_from={directory}")
+
+
+def source_variables(experiment: Experiment, *, say: Callable[[str], None]) -> PyTree | None:
+    """Returns the variables that `train.init_from` names, if it does, and says what is taken."""
+    directory = experiment.config.train.init_from
+    if not directory:
+        return None
+    say(f"from the best weights of {directory}: {check_source(experiment)}")
+    return read_variables(Path(directory), replicated(experiment.mesh))
 
 
 def abstract_state(experiment: Experiment) -> TrainState:

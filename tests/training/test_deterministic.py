@@ -15,7 +15,7 @@ from cnn_jax.models.registry import variable_shapes
 from cnn_jax.training.loop import train_and_evaluate
 from cnn_jax.training.losses import binary_cross_entropy, cross_entropy, of_labels
 from cnn_jax.training.parallel import compile_step, compiler_options, make_mesh
-from cnn_jax.training.setup import abstract_state, build_experiment, resident_train_step
+from cnn_jax.training.setup import abstract_state, build_experiment, fed_train_step
 from cnn_jax.training.state import Purpose, key_for
 from tests.models.networks import CLASSES, small_network, small_shape
 from tests.training.tiny import tiny_config
@@ -84,7 +84,7 @@ def _step_for_a_gpu(experiment):
     state = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), abstract_state(experiment)
     )
-    return for_a_gpu(resident_train_step(experiment), state, feed, key_for(0, Purpose.STEP))
+    return for_a_gpu(fed_train_step(experiment), state, feed, key_for(0, Purpose.STEP))
 
 
 @pytest.mark.usefixtures("optax_promotes")
