@@ -7,9 +7,10 @@ batches of 256, rate 0.1 cut to a tenth after 30 and 60 of 90 epochs, weight dec
 crops, flips. The public validation images are the test split here. Torchvision's model of this form
 (one crop of 224): 76.13% top-1. Not yet run.
 
-Images are streamed: worker processes decode them, scale the shorter side to 224 and crop the centre;
-random crops are cut on the device, from these 224×224 pixels and not from the whole photograph.
-Before the first run each image is decoded once, to check it and to compute the constants.
+Images are streamed: worker processes decode them, scale the shorter side to 224 and crop the
+centre; random crops are cut on the device, from these 224×224 pixels and not from the whole
+photograph. Before the first run each image is decoded once, to check it and to compute the
+normalisation constants.
 """
 
 from cnn_jax.config import Augment, Config, Data, Model, Optim, Train
