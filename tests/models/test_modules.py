@@ -159,3 +159,36 @@ def test_the_classifier_is_a_chain_of_dense_layers():
 )
 def test_channels_scale_to_whole_groups(arguments, options, expected):
     assert modules.scale_channels(*arguments, **options) == expected
+
+
+def test_ghost_batch_norm_normalises_each_group_and_keeps_the_mean_of_their_statistics():
+    module = modules.BatchNorm(momentum=0.8)
+    variables = module.init(jax.random.key(0), IMAGES, train=False)
+    halves = jnp.split(IMAGES, 2)
+
+    def apply(x, **over):
+        with modules.batch_norm_over(**over):
+            return module.apply(variables, x, train=True, mutable=["batch_stats"])
+
+    y, updated = apply(IMAGES, groups=2)
+    (one, one_updated), (other, other_updated) = (apply(half) for half in halves)
+    np.testing.assert_allclose(y, jnp.concatenate([one, other]), rtol=1e-6, atol=1e-6)
+    means = jax.tree.map(lambda a, b: (a + b) / 2, one_updated, other_updated)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), updated, means)
+    assert jnp.abs(y - apply(IMAGES)[0]).max() > 1e-3
+
+
+def test_batch_norm_over_a_mapped_axis_is_that_of_the_whole_batch():
+    module = modules.BatchNorm()
+    variables = module.init(jax.random.key(0), IMAGES, train=False)
+
+    def apply(x, **over):
+        with modules.batch_norm_over(**over):
+            return module.apply(variables, x, train=True, mutable=["batch_stats"])
+
+    spread = jax.vmap(lambda x: apply(x, axis_name="axis"), axis_name="axis")
+    y, updated = spread(IMAGES.reshape(2, -1, *IMAGES.shape[1:]))
+    whole, expected = apply(IMAGES)
+    np.testing.assert_allclose(y.reshape(IMAGES.shape), whole, rtol=1e-5, atol=1e-6)
+    for a, b in zip(jax.tree.leaves(updated), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a[1], b, rtol=1e-5, atol=1e-7)
