@@ -23,11 +23,8 @@ whole process's where the device has no memory of its own.
 
 import json
 import os
-import platform
 import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -42,6 +39,7 @@ from cnn_jax.config_checks import validate
 from cnn_jax.errors import InputError, RunError, unknown
 from experiments import command_line, configs
 from experiments.contenders import OURS, PEERS
+from experiments.contenders.machine import machine
 from experiments.contenders.rounds import compare
 from experiments.contenders.task import MODES, benchmark_config, usable_cpus
 
@@ -91,7 +89,7 @@ def main(argv: Sequence[str]) -> None:
                 say=lambda text: console.print(text, markup=False),
             )
             for record in records:
-                print(json.dumps(record | _machine()), flush=True)
+                print(json.dumps(record | machine()), flush=True)
             if records:
                 console.print(_table(records, title))
             if not any(record["contender"] == OURS for record in records):
@@ -133,24 +131,6 @@ def _warn_if_busy(console: Console) -> None:
     load, cpus = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0, usable_cpus()
     if load > cpus / 2:
         console.print(f"warning: the machine is busy, its load is {load:.1f} on {cpus} CPUs")
-
-
-def _machine() -> dict[str, Any]:
-    return {
-        "cpu": _cpu(),
-        "system": platform.platform(terse=True),
-        "python": platform.python_version(),
-        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-    }
-
-
-def _cpu() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor() or platform.machine())
 
 
 def _table(records: list[dict[str, Any]], title: str) -> Table:

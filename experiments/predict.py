@@ -65,7 +65,7 @@ def main(argv: Sequence[str]) -> int | None:
         done, bad = _report(answers)
     seconds = time.perf_counter() - began
     unread = f"; {bad:,} that can't be read" if bad else ""
-    _say(f"{done:,} images in {seconds:.2f} s: {done / seconds:,.1f} images/s{unread}")
+    _say(f"{done:,} images in {seconds:.3f} s: {done / seconds:,.1f} images/s{unread}")
     return command_line.WRONG_INPUT if bad else None
 
 

@@ -148,7 +148,8 @@ def _describe(predictor: Predictor, path: Path, **facts: Any) -> None:
     spec = predictor.spec
     known = {
         "inputs": "uint8 images (b, height, width, channels) of image_shape, any b",
-        "outputs": "float32 logits (b, classes); their softmax are the probabilities",
+        "outputs": "float32 logits (b, classes)",
+        "probabilities": "sigmoid of each logit" if predictor.sigmoids else "softmax of the logits",
         "image_shape": spec.image_shape,
         "class_names": spec.class_names,
         "dataset": spec.name,

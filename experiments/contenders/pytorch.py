@@ -7,12 +7,15 @@ with `torch.fx`, which writes the straight-line code that one would write by han
 from collections.abc import Callable
 from functools import partial
 
+import numpy as np
 import torch
+from jaxtyping import Float, PyTree
 from torch import nn
 
 from cnn_jax.analysis.summary import Operation, window_and_stride
 from cnn_jax.models import modules
 from cnn_jax.models.residual import PadShortcut
+from cnn_jax.weights.names import by_name
 from experiments.contenders.task import (
     LEARNING_RATE,
     MOMENTUM,
@@ -41,6 +44,14 @@ _ACTIVATIONS = {
     "hard_swish": nn.Hardswish,
     "softplus": nn.Softplus,
 }
+# Our names of a layer's arrays, and PyTorch's.
+_NAMES = {
+    "kernel": "weight",
+    "scale": "weight",
+    "bias": "bias",
+    "mean": "running_mean",
+    "var": "running_var",
+}
 
 
 def network(operations: list[Operation]) -> nn.Module:
@@ -57,6 +68,29 @@ def network(operations: list[Operation]) -> nn.Module:
         values.append(graph.call_module(name, tuple(values[i] for i in each.inputs)))
     graph.output(values[-1])
     return torch.fx.GraphModule(layers, graph)
+
+
+def with_weights(operations: list[Operation], variables: PyTree) -> nn.Module:
+    """Returns the network of a list of operations with the weights of ours, for inference."""
+    model, arrays = network(operations), by_name(variables)
+    for before, each in zip([None, *operations], operations, strict=False):
+        layer = getattr(model, layer_name(each))
+        for ours, theirs in _NAMES.items():
+            if f"{each.name}/{ours}" in arrays:
+                array = arrays[f"{each.name}/{ours}"]
+                array = _weight(array, before) if ours == "kernel" else array
+                getattr(layer, theirs).data.copy_(torch.from_numpy(np.array(array)))
+    return model.eval()
+
+
+def _weight(kernel: Float[np.ndarray, "..."], before: Operation | None) -> np.ndarray:
+    """Returns a kernel as PyTorch lays it out, whose images are flattened channels first."""
+    if kernel.ndim == 4:
+        return kernel.transpose(3, 2, 0, 1)
+    if before is not None and isinstance(before.module, modules.Flatten):
+        maps = kernel.reshape(*before.input_shape, -1)
+        kernel = maps.transpose(2, 0, 1, 3).reshape(kernel.shape)
+    return kernel.T
 
 
 class _Add(nn.Module):

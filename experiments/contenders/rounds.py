@@ -111,8 +111,8 @@ def _record(
         "batch_size": batch_size,
         "image_shape": list(config.data.synthetic.image_shape),
         "dtype": config.train.dtype,
-        **_spread("images_per_second", [rate * batch_size for rate in rates]),
-        **_spread("ours_over_this", _ratios(turns.get(OURS), rates)),
+        **spread("images_per_second", [rate * batch_size for rate in rates]),
+        **spread("ours_over_this", _ratios(turns.get(OURS), rates)),
         "rounds": len(rates),
         "steps_per_round": each.answers[-1]["steps"],
         "flops_per_image": flops,
@@ -139,7 +139,8 @@ def _against_ceiling(ceiling: Turns | None, speed: list[float]) -> dict[str, flo
     }
 
 
-def _spread(name: str, values: list[float]) -> dict[str, float | None]:
+def spread(name: str, values: list[float]) -> dict[str, float | None]:
+    """Returns the median of the rounds under that name, with the least and the most."""
     low, middle, high = (
         (min(values), statistics.median(values), max(values)) if values else (None,) * 3
     )

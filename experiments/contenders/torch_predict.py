@@ -1,0 +1,109 @@
+"""Classifies image files with PyTorch as its users do: Pillow in a DataLoader, eager inference.
+
+    python -m experiments.contenders.torch_predict --workdir=DIR [--batch_size=64] IMAGE...
+
+The other side of `experiments.benchmark_predict`: the run's own network and weights, built of
+torch.nn, on a GPU if PyTorch sees one. Prints what `experiments.predict` prints.
+"""
+
+import json
+import sys
+import time
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from absl import flags
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
+
+from cnn_jax.analysis.summary import operations
+from cnn_jax.data.decoding import find_images
+from cnn_jax.data.spec import Spec
+from cnn_jax.errors import InputError
+from cnn_jax.training.predictor import Predictor, load_predictor
+from experiments import command_line
+from experiments.contenders.pytorch import with_weights
+from experiments.contenders.task import usable_cpus
+
+flags.FLAGS.set_gnu_getopt()
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "the run directory", required=True)
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "images at once", lower_bound=1)
+
+
+class Images(Dataset):
+    """Image files as float32 (C, H, W), scaled and cropped as ours, normalised."""
+
+    def __init__(self, paths: Sequence[Path], predictor: Predictor):
+        self._paths, self._spec = paths, predictor.spec
+        constants = predictor.normalization
+        if constants.whitening is not None:
+            raise InputError("the PyTorch side has no ZCA whitening; take a run with mean_std")
+        self._mean, self._std = (
+            torch.from_numpy(each.transpose(2, 0, 1).astype(np.float32))
+            for each in (constants.mean, constants.std)
+        )
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        pixels = torch.from_numpy(load_pixels(self._paths[index], self._spec))
+        return (pixels.permute(2, 0, 1).float() / 255 - self._mean) / self._std
+
+
+def load_pixels(path: Path, spec: Spec) -> np.ndarray:
+    """Returns an image (H, W, C), its shorter side scaled and the centre cropped."""
+    height, width, channels = spec.image_shape
+    with Image.open(path) as image:
+        image = image.convert("RGB" if channels == 3 else "L")
+    scale = max(height / image.height, width / image.width)
+    left = (image.width - width / scale) / 2
+    top = (image.height - height / scale) / 2
+    box = (left, top, left + width / scale, top + height / scale)
+    pixels = np.array(image.resize((width, height), Image.Resampling.BILINEAR, box=box))
+    return pixels.reshape(spec.image_shape)
+
+
+def main(argv: Sequence[str]) -> None:
+    """Runs the command."""
+    predictor = load_predictor(Path(_WORKDIR.value))
+    paths = [*find_images(argv[1:])]
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    found = operations(predictor.model, predictor.spec.image_shape)
+    model = with_weights(found, predictor.variables).to(device)
+    # Its workers are forked and never touch jax, which warns of forks all the same.
+    warnings.filterwarnings("ignore", "os.fork.. was called")
+    loader = DataLoader(
+        Images(paths, predictor),
+        batch_size=_BATCH_SIZE.value,
+        num_workers=usable_cpus(),
+        pin_memory=device.type == "cuda",
+    )
+    height, width, channels = predictor.spec.image_shape
+    with torch.inference_mode():
+        model(torch.zeros(_BATCH_SIZE.value, channels, height, width, device=device)).cpu()
+        began, done = time.perf_counter(), 0
+        for images in loader:
+            logits = model(images.to(device, non_blocking=True))
+            top = logits.softmax(-1).topk(min(5, logits.shape[-1]))
+            for chances, indices in zip(top.values.tolist(), top.indices.tolist(), strict=True):
+                print(json.dumps(_answer(paths[done], chances, indices, predictor.spec)))
+                done += 1
+    seconds = time.perf_counter() - began
+    print(f"{done:,} images in {seconds:.3f} s: {done / seconds:,.1f} images/s", file=sys.stderr)
+
+
+def _answer(path: Path, chances: list[float], indices: list[int], spec: Spec) -> dict:
+    top = [
+        {"class": spec.class_names[i], "index": i, "probability": p}
+        for i, p in zip(indices, chances, strict=True)
+    ]
+    return {"image": str(path), "top": top}
+
+
+if __name__ == "__main__":
+    command_line.run(main)

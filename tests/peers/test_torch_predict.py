@@ -1,0 +1,70 @@
+"""The PyTorch side of experiments.benchmark_predict: the same classes from the same files."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from cnn_jax.analysis.summary import operations
+from cnn_jax.data.datasets import dataset_spec
+from cnn_jax.data.normalization import Normalization
+from cnn_jax.models.registry import build_model, initialize
+from cnn_jax.training.new_run import write_run
+from cnn_jax.training.predictor import compile_logits, load_predictor
+from experiments import configs
+from tests.experiments.command import run
+from tests.peers.comparison import TOLERANCE, import_peer
+
+torch = import_peer("torch")
+pytorch = pytest.importorskip("experiments.contenders.pytorch")
+
+
+def _write(workdir, name, **model):
+    config = configs.load(name)
+    for field, value in model.items():
+        setattr(config.model, field, value)
+    spec = dataset_spec(config.data)
+    network = build_model(num_classes=spec.num_classes, **vars(config.model))
+    constants = np.full((2, 1, 1, spec.image_shape[2]), [[[[0.3]]], [[[0.2]]]], np.float32)
+    write_run(
+        workdir,
+        config,
+        spec=spec,
+        normalization=Normalization("mean_std", *constants),
+        variables=initialize(jax.random.key(1), model=network, image_shape=spec.image_shape),
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "model"), [("lenet_digits", {}), ("resnet18_cifar", {"width": 0.1})]
+)
+def test_the_network_is_the_runs(tmp_path, name, model):
+    _write(tmp_path / "run", name, **model)
+    predictor = load_predictor(tmp_path / "run")
+    shape = predictor.spec.image_shape
+    images = np.random.default_rng(0).integers(0, 256, (4, *shape), np.uint8)
+    expected = compile_logits(predictor, 8)(images)
+    prepared = np.asarray(predictor.prepare(jnp.asarray(images))).transpose(0, 3, 1, 2)
+    network = pytorch.with_weights(operations(predictor.model, shape), predictor.variables)
+    with torch.no_grad():
+        logits = network(torch.from_numpy(prepared.copy())).numpy()
+    assert np.abs(logits - expected).max() / np.abs(expected).max() < TOLERANCE
+
+
+def test_both_sides_give_the_same_classes(tmp_path):
+    _write(tmp_path / "run", "lenet_digits")
+    (tmp_path / "images").mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(10):
+        pixels = rng.integers(0, 256, (20, 30), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "images" / f"{i}.png")
+    answer = run("benchmark_predict", "--workdir=run", "--rounds=1", "images", cwd=tmp_path)
+    assert answer.code == 0, answer.err
+    ours, theirs = map(json.loads, answer.out.splitlines())
+    assert (ours["contender"], theirs["contender"]) == ("cnn_jax", "torch")
+    assert ours["images"] == theirs["images"] == 10
+    assert ours["same_top"] == theirs["same_top"] == 1
+    assert theirs["images_per_second"] > 0 and ours["ours_over_this"] == 1
