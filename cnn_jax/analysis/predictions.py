@@ -1,0 +1,100 @@
+"""What a network said of a split: which examples it got wrong, and how sure it was."""
+
+import dataclasses
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+
+from cnn_jax.analysis.calibration import probabilities
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Predictions:
+    """A split, and the logits of a network for it."""
+
+    logits: Float[np.ndarray, "n classes"]
+    labels: Int[np.ndarray, " n"]
+    images: UInt8[np.ndarray, "n h w c"]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def shown(self, indices: Int[np.ndarray, " some"]) -> list["Shown"]:
+        """Returns some of the examples with what the network made of them."""
+        chances = probabilities(self.logits[indices])
+        said = chances.argmax(axis=-1)
+        return [
+            Shown(self.images[i], int(self.labels[i]), int(k), float(chance[k]))
+            for i, k, chance in zip(indices, said, chances, strict=True)
+        ]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Shown:
+    """One example beside the prediction for it."""
+
+    image: UInt8[np.ndarray, "h w c"]
+    label: int
+    predicted: int
+    confidence: float  # the predicted class's probability
+
+
+def mistakes(
+    logits: Float[np.ndarray, "n classes"], labels: Int[np.ndarray, " n"], *, most: int
+) -> Int[np.ndarray, " some"]:
+    """Returns the indices of the wrong predictions, the most confident first, `most` at most.
+
+    >>> mistakes(np.array([[1.0, 2.0], [1.0, 9.0], [1.0, 9.0]]), np.array([0, 0, 1]), most=5)
+    array([1, 0])
+    """
+    wrong = np.flatnonzero(logits.argmax(axis=-1) != labels)
+    confidence = probabilities(logits[wrong]).max(axis=-1, initial=0)
+    return wrong[np.argsort(-confidence, kind="stable")[:most]]
+
+
+def examples(count: int, *, most: int) -> Int[np.ndarray, " some"]:
+    """Returns evenly spaced indices, so that a split sorted by class shows all of its classes.
+
+    >>> examples(10, most=4)
+    array([0, 3, 6, 9])
+    """
+    return np.unique(np.linspace(0, count - 1, min(most, count)).round().astype(np.int64))
+
+
+def confused_pairs(
+    matrix: Int[np.ndarray, "classes classes"], *, most: int
+) -> list[tuple[int, int, int]]:
+    """Returns (true class, predicted class, how often) of the commonest mistakes, most first.
+
+    >>> confused_pairs(np.array([[5, 1], [3, 5]]), most=3)
+    [(1, 0, 3), (0, 1, 1)]
+    """
+    wrong = matrix - np.diag(np.diag(matrix))
+    order = np.argsort(-wrong, axis=None, kind="stable")[:most]
+    rows, columns = np.unravel_index(order, wrong.shape)
+    pairs = zip(rows.tolist(), columns.tolist(), strict=True)
+    return [(i, j, int(wrong[i, j])) for i, j in pairs if wrong[i, j]]
+
+
+def condensed(
+    matrix: Int[np.ndarray, "classes classes"], *, most: int
+) -> tuple[Int[np.ndarray, "fewer fewer"], Int[np.ndarray, " kept"]]:
+    """Returns a confusion matrix of few classes, and which of them it shows, in their order.
+
+    Where there are more than `most` classes it keeps the `most` - 1 that are part of the most
+    mistakes; the last row and column add up all the others.
+
+    >>> small, kept = condensed(np.array([[9, 0, 0], [0, 5, 4], [0, 3, 6]]), most=2)
+    >>> small.tolist(), kept.tolist()
+    ([[5, 4], [3, 15]], [1])
+    """
+    classes = len(matrix)
+    if classes <= most:
+        return matrix, np.arange(classes)
+    wrong = matrix.sum(axis=0) + matrix.sum(axis=1) - 2 * np.diag(matrix)
+    kept = np.sort(np.argsort(-wrong, kind="stable")[: most - 1])
+    group = np.full(classes, most - 1)
+    group[kept] = np.arange(most - 1)
+    small = np.zeros((most, most), matrix.dtype)
+    np.add.at(small, (group[:, None], group[None, :]), matrix)
+    return small, kept

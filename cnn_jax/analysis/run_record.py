@@ -1,0 +1,90 @@
+"""What a run directory tells of its run, finished or not."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from cnn_jax.config import Config, flatten, placement_fields
+from cnn_jax.training.run_directory import DATASET, METRICS, RESULT, read_config, read_json
+from cnn_jax.training.writers import Row, read_rows
+
+
+@dataclasses.dataclass(frozen=True)
+class RunRecord:
+    """One run, as far as it has come."""
+
+    workdir: Path
+    config: Config
+    rows: list[Row]
+    result: dict[str, Any] | None  # None: not finished
+    dataset: dict[str, Any] | None  # the fields of its Spec; None: it never began
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether the images are made up."""
+        return bool((self.dataset or {}).get("synthetic"))
+
+    @property
+    def best(self) -> Row | None:
+        """The row of the best evaluation; of equals the earliest; None without a validation split.
+
+        A finished run says itself which it was: `train.min_change` may pass over a higher one.
+        """
+        rows = [row for row in self.rows if np.isfinite(row.get("validation_accuracy", np.nan))]
+        named = ((self.result or {}).get("best_validation") or {}).get("step")
+        chosen = [row for row in rows if row["step"] == named] or rows
+        return max(chosen, key=lambda row: row["validation_accuracy"], default=None)
+
+    def series(self, name: str) -> tuple[Float[np.ndarray, " rows"], Float[np.ndarray, " rows"]]:
+        """Returns the epochs and values of one column of the rows that have it."""
+        found = [(row["epoch"], row[name]) for row in self.rows if row.get(name) is not None]
+        epochs, values = np.asarray(found, np.float64).reshape(-1, 2).T
+        return epochs, values
+
+
+def read_record(workdir: Path) -> RunRecord:
+    """Returns the record of the run in `workdir`.
+
+    Raises:
+      InputError: it holds no run.
+    """
+    return RunRecord(
+        workdir=workdir,
+        config=read_config(workdir),
+        rows=read_rows(workdir / METRICS),
+        result=read_json(workdir / RESULT),
+        dataset=read_json(workdir / DATASET),
+    )
+
+
+def grouped(records: list[RunRecord]) -> list[list[RunRecord]]:
+    """Returns the runs in groups that differ in nothing but the seed, in the order given."""
+    groups: dict[str, list[RunRecord]] = {}
+    for record in records:
+        without = placement_fields(record.config) | {"seed"}
+        fields = {k: v for k, v in flatten(record.config).items() if k not in without}
+        groups.setdefault(repr(fields), []).append(record)
+    return list(groups.values())
+
+
+def differing(configs: list[Config]) -> dict[str, list[Any]]:
+    """Returns {field: its value in each config} of the fields that are not the same in all.
+
+    >>> differing([Config(seed=1), Config(seed=2)])
+    {'seed': [1, 2]}
+    """
+    flat = [flatten(config) for config in configs]
+    columns = {name: [each[name] for each in flat] for name in flat[0]}
+    return {name: values for name, values in columns.items() if values.count(values[0]) < len(flat)}
+
+
+def group_names(groups: list[list[RunRecord]]) -> list[str]:
+    """Returns a short name for each group: its config's, with the directory's if that is shared."""
+    names = [group[0].config.name or group[0].config.model.name for group in groups]
+    return [
+        name if names.count(name) == 1 else f"{name} ({group[0].workdir.name})"
+        for name, group in zip(names, groups, strict=True)
+    ]

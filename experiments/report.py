@@ -1,0 +1,97 @@
+"""Writes what is known of a run as figures, PNG and SVG, and as one HTML page to be read anywhere.
+
+    python -m experiments.report --workdir=DIR[,DIR...] [--out=DIR] [--data_dir=DIR]
+
+One run: curves, confusion matrix, scores per class, calibration, mistakes, layers, costs, origin;
+into its own directory unless --out is given. Several: curves over each other, mean and confidence
+interval over seeds, and the config fields that differ; --out is needed. Runs may be unfinished and
+their data may be gone: what is missing is said. Prints one JSON object.
+"""
+
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+from absl import flags
+
+from cnn_jax.analysis.evaluation import evaluate
+from cnn_jax.analysis.predictions import Predictions
+from cnn_jax.analysis.run_record import RunRecord, read_record
+from cnn_jax.analysis.run_report import Findings, write_run_report
+from cnn_jax.analysis.summary import Summary, summarize
+from cnn_jax.errors import InputError
+from cnn_jax.models.registry import build_model
+from cnn_jax.training.restore import restore_run
+from cnn_jax.training.setup import eval_batches, sharded_eval_step
+from cnn_jax.training.state import model_variables
+from experiments import command_line
+
+_WORKDIR = flags.DEFINE_list("workdir", None, "the run directories, with commas between them")
+_OUT = flags.DEFINE_string("out", None, "where the report goes; default: the run directory")
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "where the data lies now, if it has moved")
+
+
+def main(argv: Sequence[str]) -> None:
+    """Runs the command."""
+    command_line.refuse_arguments(argv)
+    if not _WORKDIR.value:
+        raise InputError("--workdir=DIR is missing: the directory of a run, or of several: DIR,DIR")
+    records = [read_record(Path(each)) for each in _WORKDIR.value]
+    if len(records) > 1 and not _OUT.value:
+        raise InputError("--out=DIR is missing: where the report of several runs goes")
+    out = Path(_OUT.value or records[0].workdir)
+    findings = find(records[0])
+    for text in findings.missing:
+        print(text, file=sys.stderr)
+    try:
+        written = write_run_report(out, findings)
+    except OSError as error:
+        raise InputError(f"{out} can't be written: {error.strerror or error}") from error
+    print(json.dumps({"report": str(written[0]), "figures": [str(path) for path in written[1:]]}))
+
+
+def find(record: RunRecord) -> Findings:
+    """Returns all that can be found out about a run; what can't be is said and left out."""
+    missing, summary, predictions, step = [], None, None, None
+    try:
+        summary = _summary(record)
+    except InputError as error:
+        missing.append(f"The network can't be summarised: {error}")
+    try:
+        step, predictions = predict(record)
+    except Exception as error:  # damaged checkpoints show themselves in many kinds of error
+        reason = " ".join(str(error).split())
+        missing.append(f"No predictions, and so no confusion matrix and no mistakes: {reason}")
+    return Findings(record, summary, predictions, step, missing)
+
+
+def _summary(record: RunRecord) -> Summary | None:
+    if record.dataset is None:
+        return None
+    classes, fields = len(record.dataset["class_names"]), dataclasses.asdict(record.config.model)
+    return summarize(
+        build_model(num_classes=classes, **fields), tuple(record.dataset["image_shape"])
+    )
+
+
+def predict(record: RunRecord) -> tuple[int, Predictions]:
+    """Returns the step of the state that was, or would now be, tested; and its predictions."""
+    early = (record.result or {}).get("stopped_early", False)
+    experiment, step, state = restore_run(
+        record.workdir, which="best" if early else "last", data_dir=_DATA_DIR.value
+    )
+    test = experiment.dataset.test
+    evaluation = evaluate(
+        jax.jit(sharded_eval_step(experiment)),
+        model_variables(state),
+        eval_batches(experiment, test),
+        examples=len(test),
+    )
+    return step, Predictions(evaluation.logits, test.labels, test.images)
+
+
+if __name__ == "__main__":
+    command_line.run(main)
