@@ -13,10 +13,12 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 from absl import flags
 
+from cnn_jax.analysis.comparison import accuracy_spread, named_groups, write_comparison
 from cnn_jax.analysis.evaluation import evaluate
 from cnn_jax.analysis.predictions import Predictions
 from cnn_jax.analysis.run_record import RunRecord, read_record
@@ -43,14 +45,28 @@ def main(argv: Sequence[str]) -> None:
     if len(records) > 1 and not _OUT.value:
         raise InputError("--out=DIR is missing: where the report of several runs goes")
     out = Path(_OUT.value or records[0].workdir)
-    findings = find(records[0])
-    for text in findings.missing:
-        print(text, file=sys.stderr)
     try:
-        written = write_run_report(out, findings)
+        answer = compare(records, out) if len(records) > 1 else tell(records[0], out)
     except OSError as error:
         raise InputError(f"{out} can't be written: {error.strerror or error}") from error
-    print(json.dumps({"report": str(written[0]), "figures": [str(path) for path in written[1:]]}))
+    print(json.dumps(answer))
+
+
+def compare(records: list[RunRecord], out: Path) -> dict[str, Any]:
+    """Writes the report of several runs, and returns what is to be printed."""
+    groups = named_groups(records)
+    page, *figures = write_comparison(out, groups)
+    accuracies = {name: accuracy_spread(runs) for name, runs in groups}
+    return {"report": str(page), "figures": [*map(str, figures)], "test_accuracy": accuracies}
+
+
+def tell(record: RunRecord, out: Path) -> dict[str, Any]:
+    """Writes the report of one run, and returns what is to be printed."""
+    findings = find(record)
+    for text in findings.missing:
+        print(text, file=sys.stderr)
+    page, *figures = write_run_report(out, findings)
+    return {"report": str(page), "figures": [*map(str, figures)], "missing": findings.missing}
 
 
 def find(record: RunRecord) -> Findings:

@@ -4,7 +4,6 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.special import softmax
 
 BINS = 15
 
@@ -20,7 +19,8 @@ class Reliability(NamedTuple):
 
 def probabilities(logits: Float[np.ndarray, "n classes"]) -> Float[np.ndarray, "n classes"]:
     """Returns the softmax of each row, in float64."""
-    return softmax(logits.astype(np.float64), axis=-1)
+    powers = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
+    return powers / powers.sum(axis=-1, keepdims=True)
 
 
 def reliability(

@@ -13,18 +13,21 @@ from functools import cache, wraps
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from PIL import Image
 
 INK, MUTED, GRID, ON_HEAT = "#1f2329", "#6b7480", "#dde1e6", "#fffffe"
 # Okabe and Ito's colours, told apart by colour-blind people too, without the two palest.
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8a6d3b")
 HEAT = SERIES[0]
 _DARK_SERIES = ("#58a9e8", "#ff9148", "#3dcc9f", "#e59cc6", "#f2bd4a", "#9bd3ff", "#c9ab77")
-_FONT, _WIDTH = "DejaVu Sans", 4.8
+_FONT, _WIDTH, _DPI = "DejaVu Sans", 4.8, 200
+_METADATA = ("Date", "Creator", "Format", "Type")
 
 # variable: (light, dark)
 THEME = {
@@ -94,30 +97,31 @@ def new_figure(height: float = 3.0, *, rows: tuple[float, ...] = (1,)) -> tuple[
     return figure, list(axes[:, 0])
 
 
-def png_bytes(figure: Figure, *, dpi: int = 200) -> bytes:
-    """Returns a figure as PNG on white, the same bytes for the same figure."""
-    file = io.BytesIO()
-    with matplotlib.rc_context(_STYLE):
-        FigureCanvasAgg(figure).print_figure(
-            file, format="png", dpi=dpi, facecolor="white", metadata={"Software": None}
-        )
-    return file.getvalue()
+def rendered(figure: Figure, name: str) -> tuple[bytes, str]:
+    """Returns a figure as PNG on white and as an SVG element; the same for the same figure.
 
-
-def svg_text(figure: Figure, name: str) -> str:
-    """Returns a figure as an SVG element, the same text for the same figure.
-
-    Its colours are CSS variables; its identifiers are unique to `name`, so that figures of several
-    names can stand on one page.
+    In the SVG colours are CSS variables and identifiers are unique to `name`, so that figures of
+    several names can stand on one page.
     """
-    file = io.StringIO()
     with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}):
-        metadata = {"Date": None, "Creator": None, "Format": None, "Type": None}
-        FigureCanvasSVG(figure).print_figure(file, format="svg", metadata=metadata)
-    text = file.getvalue()
+        # Drawn by the canvases themselves: print_figure would draw each format twice.
+        figure.set(dpi=_DPI, facecolor="white")
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        png = io.BytesIO()
+        Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3]).save(png, "png")
+        figure.set_layout_engine("none")  # what the first drawing found holds for the second
+        figure.set(dpi=72, facecolor="none")
+        svg = io.StringIO()
+        FigureCanvasSVG(figure).print_svg(svg, metadata=dict.fromkeys(_METADATA))
+    return png.getvalue(), _themed(svg.getvalue())
+
+
+def _themed(text: str) -> str:
+    """Returns matplotlib's SVG file as an element whose colours and font a page can set."""
     text = text[text.index("<svg") :]
-    text = re.sub(r'<g id="[^"]*"', "<g", text)  # numbered alike in every figure
     text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
+    text = re.sub(r'<g id="[^"]*"', "<g", text)  # numbered alike in every figure
     text = re.sub(r"font: ([^;\"]*px) [^;\"]*", r"font: \1 system-ui, sans-serif", text)
     for variable, (light, _) in THEME.items():
         text = text.replace(f": {light}", f": var(--{variable}, {light})")
@@ -126,8 +130,8 @@ def svg_text(figure: Figure, name: str) -> str:
 
 def save(figure: Figure, path: Path) -> str:
     """Writes PATH.png and PATH.svg; returns the SVG element."""
-    path.with_suffix(".png").write_bytes(png_bytes(figure))
-    svg = svg_text(figure, path.name)
+    png, svg = rendered(figure, path.name)
+    path.with_suffix(".png").write_bytes(png)
     dark = " ".join(f"--{variable}: {value};" for variable, (_, value) in THEME.items())
     style = f"<style>@media (prefers-color-scheme: dark) {{ :root {{ {dark} }} }}</style>"
     head, end, rest = svg.partition(">")

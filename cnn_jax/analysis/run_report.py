@@ -3,12 +3,13 @@
 import dataclasses
 import json
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import stats
+from matplotlib.figure import Figure
 
 from cnn_jax.analysis import drawing, page, plots
 from cnn_jax.analysis.calibration import calibration_error, probabilities, reliability
@@ -22,9 +23,16 @@ from cnn_jax.config import Config, flatten
 
 FIGURES, PAGE = "figures", "report.html"
 _SHOWN, _FEW_CLASSES, _PAIRS = 24, 30, 10
-_COLUMNS = {
-    "learning_rate": ("Learning rate", "As the schedule set it."),
-    "train_grad_norm": ("Gradient norm", "Mean over the steps of a row, before any clipping."),
+# Figures of single columns of the metric rows: their titles and, on the page, their captions.
+COLUMNS = {
+    "learning_rate": "Learning rate",
+    "train_grad_norm": "Gradient norm",
+    "images_per_second": "Images per second",
+}
+CAPTIONS = {
+    "learning_rate": "As the schedule set it.",
+    "train_grad_norm": "Mean over the steps of a row, before any clipping.",
+    "images_per_second": "Training images per second, row by row.",
 }
 
 
@@ -45,24 +53,37 @@ def write_run_report(directory: Path, findings: Findings) -> list[Path]:
     Raises:
       OSError: the directory can't be written.
     """
-    figures = directory / FIGURES
-    figures.mkdir(parents=True, exist_ok=True)
-    drawn = {key: drawing.save(each, figures / key) for key, each in _figures(findings).items()}
-    text = page.page(_title(findings.record), _body(findings, drawn), theme=drawing.THEME)
+    title = _title(findings.record)
+    return write_report(directory, title, _figures(findings), partial(_body, findings))
+
+
+def write_report(
+    directory: Path,
+    title: str,
+    figures: dict[str, Figure],
+    body: Callable[[dict[str, str]], Iterable[Html]],
+) -> list[Path]:
+    """Writes named figures, and the page that body({name: svg}) makes of them; returns the files.
+
+    The page comes first.
+
+    Raises:
+      OSError: the directory can't be written.
+    """
+    folder = directory / FIGURES
+    folder.mkdir(parents=True, exist_ok=True)
+    drawn = {name: drawing.save(figure, folder / name) for name, figure in figures.items()}
+    text = page.page(title, body(drawn), theme=drawing.THEME)
     (directory / PAGE).write_text(text, encoding="utf-8")
-    files = [figures / f"{key}.{kind}" for key in drawn for kind in ("png", "svg")]
+    files = [folder / f"{name}.{kind}" for name in drawn for kind in ("png", "svg")]
     return [directory / PAGE, *files]
 
 
-def _figures(findings: Findings) -> dict[str, Any]:
+def _figures(findings: Findings) -> dict[str, Figure]:
     record, predictions = findings.record, findings.predictions
-    group = [(_title(record), [record])]
     figures = {}
     if record.rows:
-        figures |= {
-            metric: plots.metric_curves(group, metric) for metric in ("accuracy", "loss")
-        } | {key: plots.column_curves(group, key, title) for key, (title, _) in _COLUMNS.items()}
-        figures["throughput"] = plots.column_curves(group, "images_per_second", "Images per second")
+        figures |= curves([(_title(record), [record])])
     if record.result:
         figures["time"] = plots.time_bars(record.result["seconds"])
     if predictions:
@@ -73,6 +94,12 @@ def _figures(findings: Findings) -> dict[str, Any]:
         diagram = reliability(probabilities(predictions.logits), predictions.labels)
         figures["calibration"] = plots.reliability_diagram(diagram, calibration_error(diagram))
     return figures
+
+
+def curves(groups: Sequence[tuple[str, Sequence[RunRecord]]]) -> dict[str, Figure]:
+    """Returns the figures of the metric rows of named runs, by name."""
+    metrics = {metric: plots.metric_curves(groups, metric) for metric in ("accuracy", "loss")}
+    return metrics | {key: plots.column_curves(groups, key, COLUMNS[key]) for key in COLUMNS}
 
 
 def class_names(findings: Findings) -> Sequence[str]:
@@ -130,7 +157,7 @@ def _facts(findings: Findings) -> dict[str, tuple[str, str]]:
     if result:
         count = result["test_examples"]
         right = round(result["test_accuracy"] * count)
-        low, high = stats.binomtest(right, count).proportion_ci(method="wilson")
+        low, high = wilson_interval(right, count)
         facts["test accuracy"] = (
             f"{result['test_accuracy']:.2%}",
             f"{right:,} of {count:,}; 95% interval {low:.1%} to {high:.1%}",
@@ -155,6 +182,20 @@ def _facts(findings: Findings) -> dict[str, tuple[str, str]]:
     return facts
 
 
+def wilson_interval(right: int, count: int) -> tuple[float, float]:
+    """Returns the 95% confidence interval of a share (Wilson, 1927).
+
+    >>> low, high = wilson_interval(294, 297)
+    >>> round(low, 4), round(high, 4)
+    (0.9707, 0.9966)
+    """
+    z2 = 1.959964**2
+    share, wide = right / count, 1 + z2 / count
+    middle = share + z2 / (2 * count)
+    half = (z2 * (share * (1 - share) + z2 / (4 * count)) / count) ** 0.5
+    return (middle - half) / wide, (middle + half) / wide
+
+
 def duration(seconds: float) -> str:
     """Returns a time in the units that suit it.
 
@@ -173,7 +214,9 @@ def _training(drawn: dict[str, str]) -> Iterable[Html]:
         "validation. The circle is the best evaluation.",
         "loss": "Loss: in training that of the objective, with label smoothing where it is on; in "
         "validation the cross-entropy.",
-    } | {key: caption for key, (_, caption) in _COLUMNS.items()}
+        "learning_rate": CAPTIONS["learning_rate"],
+        "train_grad_norm": CAPTIONS["train_grad_norm"],
+    }
     if shown := _captioned(drawn, captions):
         yield tag("h2", "Training")
         yield page.columns(*shown)
@@ -264,7 +307,7 @@ def _network(summary: Summary) -> Iterable[Html]:
 def _costs(record: RunRecord, drawn: dict[str, str]) -> Iterable[Html]:
     captions = {
         "time": "Every second of the process belongs to one stage.",
-        "throughput": "Training images per second, row by row.",
+        "images_per_second": CAPTIONS["images_per_second"],
     }
     if shown := _captioned(drawn, captions):
         yield tag("h2", "Time")
@@ -293,7 +336,7 @@ def _origin(record: RunRecord) -> Iterable[Html]:
     }
     made = [(key, value) for key, value in facts.items() if value is not None]
     default, fields = flatten(Config()), flatten(record.config)
-    changed = [(key, _value(value)) for key, value in fields.items() if value != default[key]]
+    changed = [(key, value_text(value)) for key, value in fields.items() if value != default[key]]
     yield page.columns(
         page.table(("config, where it is not the default", ""), changed),
         page.table(("hardware and versions", ""), made) if made else Html(),
@@ -302,7 +345,8 @@ def _origin(record: RunRecord) -> Iterable[Html]:
     yield tag("details", tag("summary", "The whole config"), tag("pre", complete))
 
 
-def _value(value: Any) -> str:
+def value_text(value: Any) -> str:
+    """Returns a config's value as it would be typed."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 

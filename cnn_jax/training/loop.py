@@ -26,6 +26,7 @@ from cnn_jax.training.losses import LossFn
 from cnn_jax.training.metrics import compute, merge, score
 from cnn_jax.training.optimizer import path_name
 from cnn_jax.training.parallel import compile_step, replicated
+from cnn_jax.training.pictures import Pictures, leave_report
 from cnn_jax.training.progress import Display
 from cnn_jax.training.run_directory import (
     CONFIG,
@@ -103,6 +104,7 @@ def train_and_evaluate(
             experiment.normalization.save(workdir / NORMALIZATION)
             run = run_type(experiment, workdir, checkpoints, display, clock, request)
             result = run.result(run.train(run.start()))
+            run.leave_report(result)
             write_json(workdir / RESULT, result)
         accuracy = f"test accuracy {result['test_accuracy']:.2%}"
         display.say(f"{accuracy} on {result['test_examples']} examples; see {workdir / RESULT}")
@@ -212,6 +214,7 @@ class Run:
             Writers(self.workdir, self.start_step) as writers,
             self.clock.stage("train"),
         ):
+            self.pictures = self._pictures(state, writers)
             since = self._train_seconds()
             for step in range(self.start_step + 1, steps + 1):
                 if self._out_of_patience(step - 1):
@@ -231,6 +234,11 @@ class Run:
                         f"the same command with --workdir={self.workdir} goes on"
                     )
         return state
+
+    def _pictures(self, state: TrainState, writers: Writers) -> Pictures | None:
+        with self.clock.stage("figures"):
+            shown = self.experiment.config.train.pictures
+            return Pictures(self.experiment, state, writers) if shown else None
 
     def _feed(self, step: int, running: list) -> Any:
         """Returns what the step takes its batch from, having waited for it if need be."""
@@ -303,15 +311,16 @@ class Run:
     def _evaluate_and_save(
         self, step: int, state: TrainState, row: Row, writers: Writers, *, save: bool
     ) -> None:
-        last, metrics, split = (
-            step == self.experiment.steps,
-            None,
-            self.experiment.dataset.validation,
-        )
+        last, split = step == self.experiment.steps, self.experiment.dataset.validation
+        evaluation, metrics = None, None
         if split and (last or step % self.eval_every == 0):
-            metrics = self.evaluate(self.eval_step, state, self.validation, split).metrics
+            evaluation = self.evaluate(self.eval_step, state, self.validation, split)
+            metrics = evaluation.metrics
             row |= {f"validation_{name}": value for name, value in metrics.items()}
         writers.write(row)
+        if self.pictures and (last or step % self.eval_every == 0):
+            with self.clock.stage("figures"):
+                self.pictures.write(step, state, evaluation)
         self.display.row(row, self.experiment.steps)
         improved = metrics is not None and self._improves(step, metrics)
         if save or improved or last or step % self.checkpoint_every == 0:
@@ -351,6 +360,7 @@ class Run:
         if self.experiment.config.train.patience and self.best:
             state = self.checkpoints.restore(self.best[0], abstract_state(self.experiment))
         test = self.evaluate(self.test_step, state, self.test, self.experiment.dataset.test)
+        self.tested = int(state.step), test
         with self.clock.stage("checkpoint"):
             self.checkpoints.wait()
         return {
@@ -394,6 +404,22 @@ class Run:
             "seconds": seconds,
             **provenance.facts(self.experiment.mesh),
         }
+
+    def leave_report(self, result: dict[str, Any]) -> None:
+        """Draws what the run has come to, and adds to the result the time that took."""
+        if not self.experiment.config.train.pictures:
+            return
+        step, evaluation = self.tested
+        with self.clock.stage("figures"):
+            leave_report(
+                self.workdir,
+                self.experiment,
+                result=result,
+                evaluation=evaluation,
+                step=step,
+                say=self.display.say,
+            )
+        result["seconds"] = self.clock.seconds()
 
 
 def train_means(experiment: Experiment, step: int, totals: dict[str, float]) -> Row:

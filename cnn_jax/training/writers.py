@@ -4,9 +4,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from jaxtyping import Float, UInt8
+
 from cnn_jax.training.run_directory import METRICS, write_atomically
 
 Row = dict[str, Any]  # numbers by name; of a population also `members`, a row or None for each
+_BINS = 64
 
 
 class Writers:
@@ -39,6 +43,16 @@ class Writers:
         for name, value in row.items():
             if name not in ("step", "members"):
                 self._events.add_scalar(name, value, row["step"])
+
+    def image(self, name: str, picture: UInt8[np.ndarray, "h w 3"], step: int) -> None:
+        """Shows a picture in TensorBoard."""
+        self._events.add_image(name, picture, step, dataformats="HWC")
+
+    def histogram(self, name: str, values: Float[np.ndarray, " n"], step: int) -> None:
+        """Shows in TensorBoard how values are distributed; those not finite are left out."""
+        finite = values[np.isfinite(values)]
+        if len(finite):
+            self._events.add_histogram(name, finite, step, bins=_BINS)
 
 
 def read_rows(path: Path) -> list[Row]:
