@@ -26,7 +26,7 @@ from cnn_jax.analysis.predictions import condensed
 from cnn_jax.analysis.run_record import RunRecord
 
 MOST_CLASSES, MOST_POINTS = 30, 500
-_LEGEND_CHARACTERS = 96  # that a line of it holds, with six for each line drawn before a text
+_LEGEND_CHARACTERS = 72  # that a line of it holds, with seven for each sample and gap
 _HEAT_MAP = ListedColormap([(*to_rgb(HEAT), alpha) for alpha in np.linspace(0, 1, 256)])
 
 
@@ -38,7 +38,7 @@ def metric_curves(groups: Sequence[tuple[str, Sequence[RunRecord]]], metric: str
       groups: named runs; those of one name have one colour. One run has a colour for each split.
       metric: "loss" or "accuracy".
     """
-    figure, (axes,) = new_figure(3.2)
+    figure, (axes,) = new_figure(2.9)
     alone = len(groups) == 1 and len(groups[0][1]) == 1
     for i, (_, records) in enumerate(groups):
         color = SERIES[1 if alone else i % len(SERIES)]
@@ -51,9 +51,7 @@ def metric_curves(groups: Sequence[tuple[str, Sequence[RunRecord]]], metric: str
             _line(axes, *record.series(f"validation_{metric}"), color=color)
             _mark_best(axes, record, metric, color)
     if alone:
-        note = _mark_text(groups[0][1][0], metric)
-        _legend(figure, [("training", {"color": SERIES[0]}), ("validation", {"color": SERIES[1]}),
-                         *([(note, _MARK | {"color": SERIES[1]})] if note else [])])  # fmt: skip
+        _legend(figure, _entries_of_one(groups[0][1][0], metric))
     else:
         _overlay_legend(figure, groups, metric)
     _epochs(axes, metric.capitalize())
@@ -79,13 +77,17 @@ def _mark_best(axes: Axes, record: RunRecord, metric: str, color: str) -> None:
         axes.plot([best["epoch"]], [best[f"validation_{metric}"]], color=color, zorder=4, **_MARK)
 
 
-def _mark_text(record: RunRecord, metric: str) -> str | None:
-    best = record.best
-    if best is None or f"validation_{metric}" not in best:
-        return None
-    value = best[f"validation_{metric}"]
-    text = f"{value:.2%}" if metric == "accuracy" else f"{value:.3g}"
-    return f"best: {text}, epoch {best['epoch']:.3g}"
+def _entries_of_one(record: RunRecord, metric: str) -> list[tuple[str, dict]]:
+    """Returns the legend of a single run: only what its rows have."""
+    entries = [("training", {"color": SERIES[0]})]
+    if len(record.series(f"validation_{metric}")[0]):
+        entries.append(("validation", {"color": SERIES[1]}))
+    if (best := record.best) and f"validation_{metric}" in best:
+        value = best[f"validation_{metric}"]
+        text = f"{value:.2%}" if metric == "accuracy" else f"{value:.3g}"
+        mark = _MARK | {"color": SERIES[1]}
+        entries.append((f"best: {text}, epoch {best['epoch']:.3g}", mark))
+    return entries
 
 
 def _overlay_legend(
@@ -94,10 +96,11 @@ def _overlay_legend(
     entries = []
     for i, (name, records) in enumerate(groups):
         text = label(name, instead=f"run {i + 1}", most=44)
+        best = [record.best[f"validation_{metric}"] for record in records if record.best]
         if len(records) > 1:
             text += f" ({len(records)} runs)"
-        elif metric == "accuracy" and records[0].best:
-            text += f", best {records[0].best['validation_accuracy']:.1%}"
+        if metric == "accuracy" and best:
+            text += f", best {np.mean(best):.1%}"
         entries.append((text, {"color": SERIES[i % len(SERIES)]}))
     entries.append(("validation", {"color": MUTED}))
     entries.append(("training", {"color": MUTED, "linestyle": (0, (3, 1.5)), "linewidth": 1}))
@@ -110,7 +113,7 @@ def column_curves(
     groups: Sequence[tuple[str, Sequence[RunRecord]]], column: str, title: str
 ) -> Figure:
     """Returns the curves of one column of the metric rows, a colour for each named group."""
-    figure, (axes,) = new_figure(2.6)
+    figure, (axes,) = new_figure(2.5)
     for i, (_, records) in enumerate(groups):
         for record in records:
             _line(axes, *record.series(column), color=SERIES[i % len(SERIES)])
@@ -138,16 +141,23 @@ def _line(axes: Axes, x: np.ndarray, y: np.ndarray, **options) -> None:
 
 
 def _legend(figure: Figure, entries: Sequence[tuple[str, dict]]) -> None:
+    """Puts a legend below everything else, in as many columns as fit, and makes room for it."""
+
+    def characters(columns: int) -> int:
+        parts = np.array_split([len(text) + 7 for text, _ in entries], columns)
+        return int(sum(part.max(initial=0) for part in parts))
+
+    columns = next((n for n in (3, 2) if characters(n) <= _LEGEND_CHARACTERS), 1)
     handles = [Line2D([], [], label=text, **options) for text, options in entries]
-    longest = max(len(text) for text, _ in entries)
-    columns = max(1, min(3, len(entries), _LEGEND_CHARACTERS // (longest + 6)))
     figure.legend(handles=handles, loc="outside lower left", ncols=columns)
+    figure.set_figheight(figure.get_figheight() + 0.19 * -(-len(entries) // columns))
 
 
 def _epochs(axes: Axes, title: str) -> None:
     axes.set_title(title)
     axes.set_xlabel("epoch", loc="right", labelpad=2)
     axes.margins(x=0.02)
+    axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10]))
     axes.set_xlim(left=0)
     if not axes.has_data():
         axes.text(0.5, 0.5, "nothing recorded", color=MUTED, ha="center", transform=axes.transAxes)
@@ -190,8 +200,8 @@ def confusion_heat_map(
 ) -> Figure:
     """Returns a confusion matrix as a heat map: counts, or shares of the true class.
 
-    Of more than `MOST_CLASSES` classes it shows those most often part of a mistake, the others as
-    one. Classes are named where their names can be drawn, else numbered.
+    Of more than `MOST_CLASSES` classes it shows those of the commonest mistakes, the others as one.
+    Classes are named where their names can be drawn, else numbered.
     """
     small, kept = condensed(matrix, most=MOST_CLASSES)
     names = [label(class_names[i], instead="") for i in kept]
@@ -199,10 +209,11 @@ def confusion_heat_map(
         names = [str(i) for i in kept]
     names += ["others"] * (len(small) - len(kept))
     totals = np.maximum(small.sum(axis=1, keepdims=True), 1)
-    values = small / (totals if rates else max(small.max(), 1))
+    shown = small[: len(kept), : len(kept)]  # the sum of all others would outshine them
+    values = small / (totals if rates else max(shown.max(), 1))
     figure, (axes,) = new_figure(4.6)
     axes.imshow(np.sqrt(values), cmap=_HEAT_MAP, vmin=0, vmax=1, interpolation="none")
-    size = 8 if len(small) <= 12 else 120 / len(small)
+    size = min(8, 190 / len(small))
     turned = len(small) * max(map(len, names)) > 45
     places = np.arange(len(small))
     axes.set_xticks(places, names, fontsize=size, rotation=90 if turned else 0)
@@ -213,11 +224,12 @@ def confusion_heat_map(
     axes.grid(False)
     axes.spines[:].set(visible=True, color=GRID)
     if len(small) <= 20:
-        _write_cells(axes, 100 * values if rates else small, np.sqrt(values), size)
+        _write_cells(axes, 100 * values if rates else small, np.sqrt(values))
     return figure
 
 
-def _write_cells(axes: Axes, numbers: np.ndarray, shade: np.ndarray, size: float) -> None:
+def _write_cells(axes: Axes, numbers: np.ndarray, shade: np.ndarray) -> None:
+    size = min(9, 130 / len(numbers))
     for (i, j), number in np.ndenumerate(numbers):
         text = f"{number:.0f}" if number >= 0.5 else "<1" if number else ""
         size_here = size * min(1, 3.4 / max(len(text), 1))
@@ -228,7 +240,7 @@ def _write_cells(axes: Axes, numbers: np.ndarray, shade: np.ndarray, size: float
 @styled
 def reliability_diagram(diagram: Reliability, error: float) -> Figure:
     """Returns accuracy over confidence, and below it how the examples spread over confidence."""
-    figure, (upper, lower) = new_figure(4.2, rows=(3, 1))
+    figure, (upper, lower) = new_figure(4.0, rows=(3, 1))
     width = np.diff(diagram.edges)
     middle = diagram.edges[:-1] + width / 2
     upper.bar(middle, diagram.accuracy, 0.9 * width, color=SERIES[0])

@@ -81,18 +81,19 @@ def condensed(
 ) -> tuple[Int[np.ndarray, "fewer fewer"], Int[np.ndarray, " kept"]]:
     """Returns a confusion matrix of few classes, and which of them it shows, in their order.
 
-    Where there are more than `most` classes it keeps the `most` - 1 that are part of the most
-    mistakes; the last row and column add up all the others.
+    Where there are more than `most` classes it keeps the `most` - 1 of the commonest mistakes; the
+    last row and column add up all the others.
 
-    >>> small, kept = condensed(np.array([[9, 0, 0], [0, 5, 4], [0, 3, 6]]), most=2)
+    >>> small, kept = condensed(np.array([[9, 0, 1], [0, 5, 4], [0, 3, 6]]), most=2)
     >>> small.tolist(), kept.tolist()
-    ([[5, 4], [3, 15]], [1])
+    ([[5, 4], [3, 16]], [1])
     """
     classes = len(matrix)
     if classes <= most:
         return matrix, np.arange(classes)
-    wrong = matrix.sum(axis=0) + matrix.sum(axis=1) - 2 * np.diag(matrix)
-    kept = np.sort(np.argsort(-wrong, kind="stable")[: most - 1])
+    pairs = confused_pairs(matrix, most=most)
+    chosen = dict.fromkeys([*(i for pair in pairs for i in pair[:2]), *range(classes)])
+    kept = np.sort(np.array(list(chosen)[: most - 1]))
     group = np.full(classes, most - 1)
     group[kept] = np.arange(most - 1)
     small = np.zeros((most, most), matrix.dtype)

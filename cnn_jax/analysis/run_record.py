@@ -11,8 +11,10 @@ from cnn_jax.config import Config, flatten, placement_fields
 from cnn_jax.training.run_directory import DATASET, METRICS, RESULT, read_config, read_json
 from cnn_jax.training.writers import Row, read_rows
 
+_FEW_FIELDS = 2  # that a name can hold
 
-@dataclasses.dataclass(frozen=True)
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class RunRecord:
     """One run, as far as it has come."""
 
@@ -82,9 +84,21 @@ def differing(configs: list[Config]) -> dict[str, list[Any]]:
 
 
 def group_names(groups: list[list[RunRecord]]) -> list[str]:
-    """Returns a short name for each group: its config's, with the directory's if that is shared."""
+    """Returns a name for each group: its config's, and if others share it, what sets it apart."""
     names = [group[0].config.name or group[0].config.model.name for group in groups]
     return [
-        name if names.count(name) == 1 else f"{name} ({group[0].workdir.name})"
+        name if names.count(name) == 1 else f"{name}, {_apart(group, names, groups)}"
         for name, group in zip(names, groups, strict=True)
     ]
+
+
+def _apart(group: list[RunRecord], names: list[str], groups: list[list[RunRecord]]) -> str:
+    """Returns a group's values of the few fields that the groups of its name differ in."""
+    configs = [each[0].config for each in groups]
+    name = names[groups.index(group)]
+    alike = [config for config, other in zip(configs, names, strict=True) if other == name]
+    fields = [field for field in differing(alike) if field != "seed"]
+    if not 0 < len(fields) <= _FEW_FIELDS:
+        return group[0].workdir.name
+    values = flatten(group[0].config)
+    return ", ".join(f"{field.rpartition('.')[2]} {values[field]}" for field in fields)

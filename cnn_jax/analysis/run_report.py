@@ -147,7 +147,8 @@ def _notices(findings: Findings) -> Iterable[str]:
     if result and result.get("skipped_examples"):
         yield f"{len(result['skipped_examples'])} image files could not be read and were left out."
     if record.rows and record.best is None:
-        yield "No validation split: there are no validation curves and no best evaluation."
+        why = "No validation split" if result else "No validation so far"
+        yield f"{why}: there are no validation curves and no best evaluation."
     yield from findings.missing
 
 
@@ -233,7 +234,7 @@ def _test(findings: Findings, drawn: dict[str, str]) -> Iterable[Html]:
     yield tag("p", f"{len(predictions):,} examples, each counted once, by the state of step "
               f"{findings.step:,}.", class_="note")  # fmt: skip
     others = "" if len(names) <= plots.MOST_CLASSES else (
-        f" The {plots.MOST_CLASSES - 1} classes with the most mistakes; the others are added up."
+        f" The {plots.MOST_CLASSES - 1} classes of the commonest mistakes; the others are added up."
     )  # fmt: skip
     captions = {
         "confusion_counts": f"How often a class (row) was taken for another (column).{others}",
@@ -277,7 +278,8 @@ def _class_table(matrix: np.ndarray, names: Sequence[str]) -> Iterable[Html]:
     if len(rows) <= _FEW_CLASSES:
         yield everything
         return
-    worst = np.argsort(scores["f1"], kind="stable")[:_PAIRS]
+    present = np.flatnonzero(matrix.sum(axis=1))
+    worst = present[np.argsort(scores["f1"][present], kind="stable")[:_PAIRS]]
     yield tag("p", f"The {len(worst)} classes of the lowest F1:", class_="note")
     yield page.table(header, [rows[i] for i in worst], numbers=(0, 2, 3, 4, 5))
     yield tag("details", tag("summary", f"All {len(rows)} classes"), everything)
