@@ -56,7 +56,6 @@ def _body(title: str, groups: Sequence[Group], drawn: dict[str, str]) -> Iterabl
     yield page.columns(*(page.figure(drawn[key], text) for key, text in captions.items()))
     yield tag("h2", "What differs")
     fields = differing([records[0].config for _, records in groups])
-    fields.pop("seed", None)
     if fields:
         rows = [(field, *map(value_text, values)) for field, values in fields.items()]
         yield page.table(("config field", *(name(key) for key, _ in groups)), rows)

@@ -66,21 +66,27 @@ def grouped(records: list[RunRecord]) -> list[list[RunRecord]]:
     """Returns the runs in groups that differ in nothing but the seed, in the order given."""
     groups: dict[str, list[RunRecord]] = {}
     for record in records:
-        without = placement_fields(record.config) | {"seed"}
-        fields = {k: v for k, v in flatten(record.config).items() if k not in without}
-        groups.setdefault(repr(fields), []).append(record)
+        groups.setdefault(repr(_identity(record.config)), []).append(record)
     return list(groups.values())
 
 
 def differing(configs: list[Config]) -> dict[str, list[Any]]:
     """Returns {field: its value in each config} of the fields that are not the same in all.
 
-    >>> differing([Config(seed=1), Config(seed=2)])
-    {'seed': [1, 2]}
+    The seed and where a run works are left out.
+
+    >>> differing([Config(name="a", seed=1), Config(name="b", seed=2)])
+    {'name': ['a', 'b']}
     """
-    flat = [flatten(config) for config in configs]
-    columns = {name: [each[name] for each in flat] for name in flat[0]}
+    flat = [_identity(config) for config in configs]
+    names = dict.fromkeys(name for each in flat for name in each)
+    columns = {name: [each.get(name) for each in flat] for name in names}
     return {name: values for name, values in columns.items() if values.count(values[0]) < len(flat)}
+
+
+def _identity(config: Config) -> dict[str, Any]:
+    without = placement_fields(config) | {"seed"}
+    return {name: value for name, value in flatten(config).items() if name not in without}
 
 
 def group_names(groups: list[list[RunRecord]]) -> list[str]:
@@ -97,7 +103,7 @@ def _apart(group: list[RunRecord], names: list[str], groups: list[list[RunRecord
     configs = [each[0].config for each in groups]
     name = names[groups.index(group)]
     alike = [config for config, other in zip(configs, names, strict=True) if other == name]
-    fields = [field for field in differing(alike) if field != "seed"]
+    fields = list(differing(alike))
     if not 0 < len(fields) <= _FEW_FIELDS:
         return group[0].workdir.name
     values = flatten(group[0].config)
