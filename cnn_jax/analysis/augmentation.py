@@ -37,11 +37,11 @@ def augmentation_sheet(
     blocks = {caption.removesuffix(" True"): each for caption, each in blocks.items()}
     if len(alone) > 1:
         blocks["all together"] = augment
-    rows = []
+    originals, rows = to_unit(jnp.asarray(images)), []
     for caption, each in blocks.items():
         changed = augmented(each, images, labels, seed=seed, draws=draws)
         for i in range(shown):
-            row = np.concatenate([to_unit(images[i : i + 1]), changed[:, i]])
+            row = np.concatenate([originals[i : i + 1], changed[:, i]])
             rows.append((caption if i == 0 else "", row))
     columns = ["original", *(str(draw) for draw in range(1, draws + 1))]
     return contact_sheet(rows, columns=columns)
