@@ -4,8 +4,9 @@
 
 One run: curves, confusion matrix, scores per class, calibration, mistakes, layers, costs, origin;
 into its own directory unless --out is given. Several: curves over each other, mean and confidence
-interval over seeds, and the config fields that differ; --out is needed. Runs may be unfinished and
-their data may be gone: what is missing is said. Prints one JSON object.
+interval over seeds, and the config fields that differ; --out is needed. A population is its
+members. Runs may be unfinished and their data may be gone: what is missing is said. Prints one JSON
+object.
 """
 
 import dataclasses
@@ -26,8 +27,12 @@ from cnn_jax.analysis.run_report import Findings, write_run_report
 from cnn_jax.analysis.summary import Summary, summarize
 from cnn_jax.errors import InputError
 from cnn_jax.models.registry import build_model
+from cnn_jax.training.feeding import eval_batches
+from cnn_jax.training.member_directory import member_directories
+from cnn_jax.training.objective import single_logit
+from cnn_jax.training.pictures import predictions
 from cnn_jax.training.restore import restore_run
-from cnn_jax.training.setup import eval_batches, sharded_eval_step
+from cnn_jax.training.setup import sharded_eval_step
 from cnn_jax.training.state import model_variables
 from experiments import command_line
 
@@ -41,10 +46,11 @@ def main(argv: Sequence[str]) -> None:
     command_line.refuse_arguments(argv)
     if not _WORKDIR.value:
         raise InputError("--workdir=DIR is missing: the directory of a run, or of several: DIR,DIR")
-    records = [read_record(Path(each)) for each in _WORKDIR.value]
-    if len(records) > 1 and not _OUT.value:
+    given = [Path(each) for each in _WORKDIR.value]
+    if len(given) > 1 and not _OUT.value:
         raise InputError("--out=DIR is missing: where the report of several runs goes")
-    out = Path(_OUT.value or records[0].workdir)
+    out = Path(_OUT.value or given[0])
+    records = [read_record(each) for path in given for each in member_directories(path) or [path]]
     try:
         answer = compare(records, out) if len(records) > 1 else tell(records[0], out)
     except OSError as error:
@@ -85,28 +91,29 @@ def find(record: RunRecord) -> Findings:
 
 
 def _summary(record: RunRecord) -> Summary | None:
-    if record.dataset is None:
+    config, spec = record.config, record.spec
+    if spec is None:
         return None
-    classes, fields = len(record.dataset["class_names"]), dataclasses.asdict(record.config.model)
-    return summarize(
-        build_model(num_classes=classes, **fields), tuple(record.dataset["image_shape"])
+    model = build_model(
+        num_classes=spec.num_classes,
+        single_logit=single_logit(config.train, spec),
+        **dataclasses.asdict(config.model),
     )
+    return summarize(model, spec.image_shape)
 
 
 def predict(record: RunRecord) -> tuple[int, Predictions]:
     """Returns the step of the state that was, or would now be, tested; and its predictions."""
-    early = (record.result or {}).get("stopped_early", False)
-    experiment, step, state = restore_run(
-        record.workdir, which="best" if early else "last", data_dir=_DATA_DIR.value
-    )
+    which = "best" if record.config.train.patience and record.result else "last"
+    experiment, step, state = restore_run(record.workdir, which=which, data_dir=_DATA_DIR.value)
     test = experiment.dataset.test
     evaluation = evaluate(
-        jax.jit(sharded_eval_step(experiment)),
+        jax.jit(sharded_eval_step(experiment, test_views=True)),
         model_variables(state),
         eval_batches(experiment, test),
         examples=len(test),
     )
-    return step, Predictions(evaluation.logits, test.labels, test.images)
+    return step, predictions(experiment, test, evaluation)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 BINS = 15
 
@@ -17,26 +17,30 @@ class Reliability(NamedTuple):
     accuracy: Float[np.ndarray, " bins"]  # NaN where none is
 
 
-def probabilities(logits: Float[np.ndarray, "n classes"]) -> Float[np.ndarray, "n classes"]:
-    """Returns the softmax of each row, in float64."""
-    powers = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
-    return powers / powers.sum(axis=-1, keepdims=True)
+def confidences(
+    logits: Float[np.ndarray, "n classes"], *, sigmoids: bool = False
+) -> Float[np.ndarray, " n"]:
+    """Returns the probability of each row's largest logit: by the softmax, or by its sigmoid.
+
+    >>> confidences(np.zeros((1, 4))).item(), confidences(np.zeros((1, 4)), sigmoids=True).item()
+    (0.25, 0.5)
+    """
+    largest = logits.max(axis=-1, keepdims=True)
+    others = np.exp(-np.abs(largest)) if sigmoids else np.exp(logits - largest)
+    if not sigmoids:
+        return 1 / others.sum(axis=-1, dtype=np.float64)
+    return (np.where(largest < 0, others, 1) / (1 + others))[:, 0]
 
 
 def reliability(
-    probabilities: Float[np.ndarray, "n classes"],
-    labels: Int[np.ndarray, " n"],
-    *,
-    bins: int = BINS,
+    confidence: Float[np.ndarray, " n"], correct: Bool[np.ndarray, " n"], *, bins: int = BINS
 ) -> Reliability:
     """Returns the reliability diagram (Guo et al., 2017, arXiv 1706.04599, section 2).
 
-    >>> found = reliability(np.array([[0.9, 0.1], [0.7, 0.3]]), np.array([0, 1]), bins=2)
+    >>> found = reliability(np.array([0.9, 0.7]), np.array([True, False]), bins=2)
     >>> found.counts.tolist(), found.confidence.tolist()[1], found.accuracy.tolist()[1]
     ([0, 2], 0.8, 0.5)
     """
-    confidence = probabilities.max(axis=-1)
-    correct = probabilities.argmax(axis=-1) == labels
     edges = np.linspace(0, 1, bins + 1)
     index = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)
     counts = np.bincount(index, minlength=bins)
@@ -55,7 +59,7 @@ def calibration_error(diagram: Reliability) -> float:
     Raises:
       ValueError: the diagram is of no examples.
 
-    >>> found = reliability(np.array([[0.9, 0.1], [0.7, 0.3]]), np.array([0, 1]), bins=2)
+    >>> found = reliability(np.array([0.9, 0.7]), np.array([True, False]), bins=2)
     >>> round(calibration_error(found), 6)
     0.3
     """

@@ -9,7 +9,7 @@ from cnn_jax.analysis import page
 from cnn_jax.analysis.page import Html, name, tag
 from cnn_jax.analysis.run_record import RunRecord, differing, group_names, grouped
 from cnn_jax.analysis.run_report import CAPTIONS, curves, duration, value_text, write_report
-from cnn_jax.analysis.spread import spread
+from cnn_jax.training.metrics import spread
 
 Group = tuple[str, Sequence[RunRecord]]
 
@@ -67,7 +67,7 @@ def _body(title: str, groups: Sequence[Group], drawn: dict[str, str]) -> Iterabl
 
 def _notices(groups: Sequence[Group]) -> Iterable[str]:
     records = [record for _, each in groups for record in each]
-    if any(record.synthetic for record in records):
+    if any(record.spec and record.spec.synthetic for record in records):
         yield "Synthetic data: the images of some runs are made up; their accuracy means nothing."
     unfinished = [str(record.workdir) for record in records if record.result is None]
     if unfinished:

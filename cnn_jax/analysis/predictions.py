@@ -3,30 +3,10 @@
 import dataclasses
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 
-from cnn_jax.analysis.calibration import probabilities
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Predictions:
-    """A split, and the logits of a network for it."""
-
-    logits: Float[np.ndarray, "n classes"]
-    labels: Int[np.ndarray, " n"]
-    images: UInt8[np.ndarray, "n h w c"]
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def shown(self, indices: Int[np.ndarray, " some"]) -> list["Shown"]:
-        """Returns some of the examples with what the network made of them."""
-        chances = probabilities(self.logits[indices])
-        said = chances.argmax(axis=-1)
-        return [
-            Shown(self.images[i], int(self.labels[i]), int(k), float(chance[k]))
-            for i, k, chance in zip(indices, said, chances, strict=True)
-        ]
+from cnn_jax.analysis.calibration import confidences
+from cnn_jax.data.spec import Split
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -39,17 +19,50 @@ class Shown:
     confidence: float  # the predicted class's probability
 
 
-def mistakes(
-    logits: Float[np.ndarray, "n classes"], labels: Int[np.ndarray, " n"], *, most: int
-) -> Int[np.ndarray, " some"]:
-    """Returns the indices of the wrong predictions, the most confident first, `most` at most.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Predictions:
+    """A split, and the logits of a network for it."""
 
-    >>> mistakes(np.array([[1.0, 2.0], [1.0, 9.0], [1.0, 9.0]]), np.array([0, 0, 1]), most=5)
-    array([1, 0])
-    """
-    wrong = np.flatnonzero(logits.argmax(axis=-1) != labels)
-    confidence = probabilities(logits[wrong]).max(axis=-1, initial=0)
-    return wrong[np.argsort(-confidence, kind="stable")[:most]]
+    logits: Float[np.ndarray, "n classes"]
+    split: Split
+    sigmoids: bool = False  # a class's probability is its logit's sigmoid, not the softmax of all
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether an example may be of any number of classes."""
+        return self.split.labels.ndim == 2
+
+    def decisions(self) -> tuple[Float[np.ndarray, " m"], Bool[np.ndarray, " m"]]:
+        """Returns how sure each decision was, and whether it was right.
+
+        There is a decision for each example, its class; or with many labels for each example and
+        class, whether it is there.
+        """
+        if self.multi_label:
+            each = np.abs(self.logits).reshape(-1, 1)
+            right = (self.logits > 0) == (self.split.labels > 0)
+            return confidences(each, sigmoids=True), right.reshape(-1)
+        right = self.logits.argmax(axis=-1) == self.split.labels
+        return confidences(self.logits, sigmoids=self.sigmoids), right
+
+    def mistakes(self, most: int) -> Int[np.ndarray, " some"]:
+        """Returns the indices of the wrong predictions, the most confident first, `most` at most.
+
+        Examples have one class each.
+        """
+        confidence, right = self.decisions()
+        wrong = np.flatnonzero(~right)
+        return wrong[np.argsort(-confidence[wrong], kind="stable")[:most]]
+
+    def shown(self, indices: Int[np.ndarray, " some"]) -> list[Shown]:
+        """Returns some of the examples, of one class each, with what the network made of them."""
+        logits, labels = self.logits[indices], self.split.labels[indices]
+        sure = confidences(logits, sigmoids=self.sigmoids)
+        columns = (self.split.images[indices], labels.tolist(), logits.argmax(-1).tolist(), sure)
+        return [Shown(i, label, k, float(c)) for i, label, k, c in zip(*columns, strict=True)]
 
 
 def examples(count: int, *, most: int) -> Int[np.ndarray, " some"]:

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from cnn_jax.config import Config, flatten, placement_fields
+from cnn_jax.data.spec import Spec
 from cnn_jax.training.run_directory import DATASET, METRICS, RESULT, read_config, read_json
 from cnn_jax.training.writers import Row, read_rows
 
@@ -22,23 +23,20 @@ class RunRecord:
     config: Config
     rows: list[Row]
     result: dict[str, Any] | None  # None: not finished
-    dataset: dict[str, Any] | None  # the fields of its Spec; None: it never began
-
-    @property
-    def synthetic(self) -> bool:
-        """Whether the images are made up."""
-        return bool((self.dataset or {}).get("synthetic"))
+    spec: Spec | None  # None: it never began
 
     @property
     def best(self) -> Row | None:
         """The row of the best evaluation; of equals the earliest; None without a validation split.
 
-        A finished run says itself which it was: `train.min_change` may pass over a higher one.
+        A finished run says itself which it was: `train.min_change` may pass over a better one.
         """
-        rows = [row for row in self.rows if np.isfinite(row.get("validation_accuracy", np.nan))]
+        monitor = self.config.train.monitor
+        rows = [row for row in self.rows if np.isfinite(row.get(f"validation_{monitor}", np.nan))]
         named = ((self.result or {}).get("best_validation") or {}).get("step")
         chosen = [row for row in rows if row["step"] == named] or rows
-        return max(chosen, key=lambda row: row["validation_accuracy"], default=None)
+        sign = -1 if monitor == "loss" else 1
+        return max(chosen, key=lambda row: sign * row[f"validation_{monitor}"], default=None)
 
     def series(self, name: str) -> tuple[Float[np.ndarray, " rows"], Float[np.ndarray, " rows"]]:
         """Returns the epochs and values of one column of the rows that have it."""
@@ -58,8 +56,16 @@ def read_record(workdir: Path) -> RunRecord:
         config=read_config(workdir),
         rows=read_rows(workdir / METRICS),
         result=read_json(workdir / RESULT),
-        dataset=read_json(workdir / DATASET),
+        spec=_spec(workdir / DATASET),
     )
+
+
+def _spec(path: Path) -> Spec | None:
+    known = read_json(path)
+    if known is None:
+        return None
+    shape, names = tuple(known.pop("image_shape")), tuple(known.pop("class_names"))
+    return Spec(image_shape=shape, class_names=names, **known)
 
 
 def grouped(records: list[RunRecord]) -> list[list[RunRecord]]:

@@ -12,10 +12,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from cnn_jax.analysis import drawing, page, plots
-from cnn_jax.analysis.calibration import calibration_error, probabilities, reliability
-from cnn_jax.analysis.evaluation import confusion_matrix, per_class
+from cnn_jax.analysis.calibration import calibration_error, reliability
+from cnn_jax.analysis.evaluation import confusion_matrix, per_class, per_label
 from cnn_jax.analysis.page import Html, name, tag
-from cnn_jax.analysis.predictions import Predictions, Shown, confused_pairs, examples, mistakes
+from cnn_jax.analysis.predictions import Predictions, Shown, confused_pairs, examples
 from cnn_jax.analysis.run_record import RunRecord
 from cnn_jax.analysis.summary import Summary
 from cnn_jax.analysis.tables import LAYER_COLUMNS, layer_cells
@@ -87,11 +87,12 @@ def _figures(findings: Findings) -> dict[str, Figure]:
     if record.result:
         figures["time"] = plots.time_bars(record.result["seconds"])
     if predictions:
-        matrix = confusion_matrix(predictions.logits, predictions.labels)
-        names = class_names(findings)
-        for key, rates in (("confusion_counts", False), ("confusion_rates", True)):
-            figures[key] = plots.confusion_heat_map(matrix, names, rates=rates)
-        diagram = reliability(probabilities(predictions.logits), predictions.labels)
+        if not predictions.multi_label:
+            matrix = confusion_matrix(predictions.logits, predictions.split.labels)
+            names = class_names(findings)
+            for key, rates in (("confusion_counts", False), ("confusion_rates", True)):
+                figures[key] = plots.confusion_heat_map(matrix, names, rates=rates)
+        diagram = reliability(*predictions.decisions())
         figures["calibration"] = plots.reliability_diagram(diagram, calibration_error(diagram))
     return figures
 
@@ -104,9 +105,10 @@ def curves(groups: Sequence[tuple[str, Sequence[RunRecord]]]) -> dict[str, Figur
 
 def class_names(findings: Findings) -> Sequence[str]:
     """Returns the names of the run's classes; their numbers where they aren't known."""
-    known = (findings.record.dataset or {}).get("class_names")
+    if spec := findings.record.spec:
+        return spec.class_names
     count = findings.predictions.logits.shape[-1] if findings.predictions else 0
-    return known or [str(i) for i in range(count)]
+    return [str(i) for i in range(count)]
 
 
 def _title(record: RunRecord) -> str:
@@ -115,7 +117,7 @@ def _title(record: RunRecord) -> str:
 
 def _body(findings: Findings, drawn: dict[str, str]) -> Iterable[Html]:
     record = findings.record
-    data = (record.dataset or {}).get("name", record.config.data.name)
+    data = record.spec.name if record.spec else record.config.data.name
     yield tag("h1", name(_title(record)))
     yield tag("p", f"{record.config.model.name} on ", name(data), ", seed ",
               record.config.seed, class_="note")  # fmt: skip
@@ -132,7 +134,7 @@ def _body(findings: Findings, drawn: dict[str, str]) -> Iterable[Html]:
 
 def _notices(findings: Findings) -> Iterable[str]:
     record, result = findings.record, findings.record.result
-    if record.synthetic:
+    if record.spec and record.spec.synthetic:
         yield "Synthetic data: the images are made up, so no accuracy here says anything of a task."
     if result is None:
         last = record.rows[-1]["step"] if record.rows else 0
@@ -140,7 +142,7 @@ def _notices(findings: Findings) -> Iterable[str]:
     elif result.get("stopped_early"):
         yield (
             f"Stopped early at step {result['steps']}: {record.config.train.patience} evaluations "
-            "without improvement. The test metrics are those of the best checkpoint."
+            "without improvement. What was tested is the best checkpoint."
         )
     if result and result.get("skipped_steps"):
         yield f"{result['skipped_steps']} steps were skipped: their gradients were not finite."
@@ -159,11 +161,10 @@ def _facts(findings: Findings) -> dict[str, tuple[str, str]]:
         count = result["test_examples"]
         right = round(result["test_accuracy"] * count)
         low, high = wilson_interval(right, count)
-        facts["test accuracy"] = (
-            f"{result['test_accuracy']:.2%}",
-            f"{right:,} of {count:,}; 95% interval {low:.1%} to {high:.1%}",
-        )
-        facts["test loss"] = (f"{result['test_loss']:.4g}", "cross-entropy")
+        remark = f"{right:,} of {count:,}; 95% interval {low:.1%} to {high:.1%}"
+        many = record.spec and record.spec.multi_label  # then it is a mean over labels
+        facts["test accuracy"] = (f"{result['test_accuracy']:.2%}", "" if many else remark)
+        facts["test loss"] = (f"{result['test_loss']:.4g}", "")
     if best := record.best:
         remark = f"epoch {best['epoch']:.3g}, step {best['step']:,}"
         facts["best validation accuracy"] = (f"{best['validation_accuracy']:.2%}", remark)
@@ -227,25 +228,36 @@ def _captioned(drawn: dict[str, str], captions: dict[str, str]) -> list[Html]:
     return [page.figure(drawn[key], text) for key, text in captions.items() if key in drawn]
 
 
-def _test(findings: Findings, drawn: dict[str, str]) -> Iterable[Html]:
-    predictions, names = findings.predictions, class_names(findings)
-    matrix = confusion_matrix(predictions.logits, predictions.labels)
-    yield tag("h2", "On the test split")
-    yield tag("p", f"{len(predictions):,} examples, each counted once, by the state of step "
-              f"{findings.step:,}.", class_="note")  # fmt: skip
-    others = "" if len(names) <= plots.MOST_CLASSES else (
-        f" The {plots.MOST_CLASSES - 1} classes of the commonest mistakes; the others are added up."
-    )  # fmt: skip
-    captions = {
+def _test_captions(classes: int) -> dict[str, str]:
+    others = ""
+    if classes > plots.MOST_CLASSES:
+        shown = plots.MOST_CLASSES - 1
+        others = f" The {shown} classes of the commonest mistakes; the others are added up."
+    return {
         "confusion_counts": f"How often a class (row) was taken for another (column).{others}",
         "confusion_rates": "The same as a share of each true class: the diagonal is the recall."
         + others,
         "calibration": "Calibration: where the bars end at the marks, the network is right as "
         "often as it says. ECE is the mean gap between the two, bins weighted by their examples.",
     }
+
+
+def _test(findings: Findings, drawn: dict[str, str]) -> Iterable[Html]:
+    predictions, names = findings.predictions, class_names(findings)
+    yield tag("h2", "On the test split")
+    yield tag("p", f"{len(predictions):,} examples, each counted once, by the state of step "
+              f"{findings.step:,}.", class_="note")  # fmt: skip
+    captions = _test_captions(len(names))
+    labels = predictions.split.labels
+    if predictions.multi_label:
+        yield tag("p", "An image may be of several classes: each has a decision of its own.")
+        yield page.columns(*_captioned(drawn, captions))
+        yield from _class_table(labels.sum(axis=0), per_label(predictions.logits, labels), names)
+        return
+    matrix = confusion_matrix(predictions.logits, labels)
     yield page.columns(*_captioned(drawn, captions), tag("div", *_confused(matrix, names)))
-    yield from _class_table(matrix, names)
-    wrong = mistakes(predictions.logits, predictions.labels, most=_SHOWN)
+    yield from _class_table(matrix.sum(axis=1), per_class(matrix), names)
+    wrong = predictions.mistakes(_SHOWN)
     if len(wrong):
         yield tag("h2", "The most confident mistakes")
         yield _gallery(predictions.shown(wrong), names)
@@ -265,12 +277,12 @@ def _confused(matrix: np.ndarray, names: Sequence[str]) -> Iterable[Html]:
         yield page.table(header, rows, numbers=(2, 3))
 
 
-def _class_table(matrix: np.ndarray, names: Sequence[str]) -> Iterable[Html]:
-    scores = per_class(matrix)
-    columns = (matrix.sum(axis=1), *scores.values())
+def _class_table(
+    counts: np.ndarray, scores: dict[str, np.ndarray], names: Sequence[str]
+) -> Iterable[Html]:
     rows = [
         (i, name(names[i]), f"{count:,}", *map(page.share_bar, values))
-        for i, (count, *values) in enumerate(zip(*columns, strict=True))
+        for i, (count, *values) in enumerate(zip(counts, *scores.values(), strict=True))
     ]
     header = ("", "class", "examples", "precision", "recall", "F1")
     everything = page.table(header, rows, numbers=(0, 2, 3, 4, 5))
@@ -278,7 +290,7 @@ def _class_table(matrix: np.ndarray, names: Sequence[str]) -> Iterable[Html]:
     if len(rows) <= _FEW_CLASSES:
         yield everything
         return
-    present = np.flatnonzero(matrix.sum(axis=1))
+    present = np.flatnonzero(counts)
     worst = present[np.argsort(scores["f1"][present], kind="stable")[:_PAIRS]]
     yield tag("p", f"The {len(worst)} classes of the lowest F1:", class_="note")
     yield page.table(header, [rows[i] for i in worst], numbers=(0, 2, 3, 4, 5))

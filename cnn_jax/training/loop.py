@@ -26,7 +26,7 @@ from cnn_jax.training.losses import LossFn
 from cnn_jax.training.metrics import compute, merge, score
 from cnn_jax.training.optimizer import path_name
 from cnn_jax.training.parallel import compile_step, replicated
-from cnn_jax.training.pictures import Pictures, leave_report
+from cnn_jax.training.pictures import Pictures, reported
 from cnn_jax.training.progress import Display
 from cnn_jax.training.run_directory import (
     CONFIG,
@@ -104,7 +104,6 @@ def train_and_evaluate(
             experiment.normalization.save(workdir / NORMALIZATION)
             run = run_type(experiment, workdir, checkpoints, display, clock, request)
             result = run.result(run.train(run.start()))
-            run.leave_report(result)
             write_json(workdir / RESULT, result)
         accuracy = f"test accuracy {result['test_accuracy']:.2%}"
         display.say(f"{accuracy} on {result['test_examples']} examples; see {workdir / RESULT}")
@@ -214,7 +213,7 @@ class Run:
             Writers(self.workdir, self.start_step) as writers,
             self.clock.stage("train"),
         ):
-            self.pictures = self._pictures(state, writers)
+            self.pictures = Pictures(self.experiment, state, writers, self.clock)
             since = self._train_seconds()
             for step in range(self.start_step + 1, steps + 1):
                 if self._out_of_patience(step - 1):
@@ -234,11 +233,6 @@ class Run:
                         f"the same command with --workdir={self.workdir} goes on"
                     )
         return state
-
-    def _pictures(self, state: TrainState, writers: Writers) -> Pictures | None:
-        with self.clock.stage("figures"):
-            shown = self.experiment.config.train.pictures
-            return Pictures(self.experiment, state, writers) if shown else None
 
     def _feed(self, step: int, running: list) -> Any:
         """Returns what the step takes its batch from, having waited for it if need be."""
@@ -312,15 +306,13 @@ class Run:
         self, step: int, state: TrainState, row: Row, writers: Writers, *, save: bool
     ) -> None:
         last, split = step == self.experiment.steps, self.experiment.dataset.validation
-        evaluation, metrics = None, None
+        metrics = None
         if split and (last or step % self.eval_every == 0):
             evaluation = self.evaluate(self.eval_step, state, self.validation, split)
             metrics = evaluation.metrics
+            self.pictures.write(step, state, evaluation)
             row |= {f"validation_{name}": value for name, value in metrics.items()}
         writers.write(row)
-        if self.pictures and (last or step % self.eval_every == 0):
-            with self.clock.stage("figures"):
-                self.pictures.write(step, state, evaluation)
         self.display.row(row, self.experiment.steps)
         improved = metrics is not None and self._improves(step, metrics)
         if save or improved or last or step % self.checkpoint_every == 0:
@@ -360,15 +352,16 @@ class Run:
         if self.experiment.config.train.patience and self.best:
             state = self.checkpoints.restore(self.best[0], abstract_state(self.experiment))
         test = self.evaluate(self.test_step, state, self.test, self.experiment.dataset.test)
-        self.tested = int(state.step), test
         with self.clock.stage("checkpoint"):
             self.checkpoints.wait()
-        return {
+        result = {
             **self._outcome(self.experiment.config, self.last_step, int(state.skipped), self.best),
             "stopped_early": stopped_early,
             **{f"test_{name}": value for name, value in test.metrics.items()},
             **self._costs(self.last_step - self.start_step),
         }
+        tested = {"test": test, "step": int(state.step), "clock": self.clock}
+        return reported(result, self.workdir, self.experiment, **tested, say=self.display.say)
 
     def _outcome(
         self, config: Config, steps: int, skipped: int, best: tuple[int, float] | None
@@ -404,22 +397,6 @@ class Run:
             "seconds": seconds,
             **provenance.facts(self.experiment.mesh),
         }
-
-    def leave_report(self, result: dict[str, Any]) -> None:
-        """Draws what the run has come to, and adds to the result the time that took."""
-        if not self.experiment.config.train.pictures:
-            return
-        step, evaluation = self.tested
-        with self.clock.stage("figures"):
-            leave_report(
-                self.workdir,
-                self.experiment,
-                result=result,
-                evaluation=evaluation,
-                step=step,
-                say=self.display.say,
-            )
-        result["seconds"] = self.clock.seconds()
 
 
 def train_means(experiment: Experiment, step: int, totals: dict[str, float]) -> Row:

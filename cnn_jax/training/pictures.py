@@ -15,10 +15,13 @@ from jaxtyping import Float, PyTree
 from cnn_jax.analysis.augmentation import augmented
 from cnn_jax.analysis.evaluation import Evaluation
 from cnn_jax.analysis.figures import contact_sheet
-from cnn_jax.analysis.predictions import Predictions, mistakes
+from cnn_jax.analysis.predictions import Predictions
+from cnn_jax.config import is_population
 from cnn_jax.data.augment import each_alone
 from cnn_jax.data.datasets import Split
 from cnn_jax.data.order import epoch_order
+from cnn_jax.training.clock import Clock
+from cnn_jax.training.objective import sigmoid_each
 from cnn_jax.training.optimizer import path_name
 from cnn_jax.training.setup import Experiment
 from cnn_jax.training.state import TrainState
@@ -30,29 +33,41 @@ _IMAGES, _DRAWS, _VALUES = 16, 3, 10_000
 class Pictures:
     """Writes to TensorBoard an augmented batch, mistakes, and how parameters lie and change.
 
+    It does nothing where `train.pictures` is off, for a population, and in all processes but one.
+
     Args:
       experiment: the run's fixed parts.
       state: that the run begins or goes on with; its changes are counted from there.
       writers: where the pictures go.
+      clock: counts the time as stage "figures".
     """
 
-    def __init__(self, experiment: Experiment, state: TrainState, writers: Writers):
-        self._experiment, self._writers = experiment, writers
-        self._before = sampled(state.params)
-        if not int(state.step):
-            writers.image("training_images", _augmented_sheet(experiment), 0)
+    def __init__(self, experiment: Experiment, state: TrainState, writers: Writers, clock: Clock):
+        self._experiment, self._writers, self._clock = experiment, writers, clock
+        self._on = _wanted(experiment) and not is_population(experiment.config)
+        if self._on:
+            with clock.stage("figures"):
+                self._before = sampled(state.params)
+                if not int(state.step):
+                    writers.image("training_images", _augmented_sheet(experiment), 0)
 
-    def write(self, step: int, state: TrainState, evaluation: Evaluation | None) -> None:
-        """Writes the pictures of one step, with its evaluation of the validation split if any."""
-        values = sampled(state.params)
-        for name, now in values.items():
-            self._writers.histogram(f"parameters/{name}", now, step)
-            self._writers.histogram(f"changes/{name}", now - self._before[name], step)
-        self._before = values
-        if evaluation is not None:
+    def write(self, step: int, state: TrainState, evaluation: Evaluation) -> None:
+        """Writes the pictures of one step, with its evaluation of the validation split."""
+        if not self._on:
+            return
+        with self._clock.stage("figures"):
+            values = sampled(state.params)
+            for name, now in values.items():
+                self._writers.histogram(f"parameters/{name}", now, step)
+                self._writers.histogram(f"changes/{name}", now - self._before[name], step)
+            self._before = values
             sheet = _mistakes_sheet(self._experiment, evaluation)
             if sheet is not None:
                 self._writers.image("validation_mistakes", sheet, step)
+
+
+def _wanted(experiment: Experiment) -> bool:
+    return experiment.config.train.pictures and jax.process_index() == 0
 
 
 def sampled(params: PyTree) -> dict[str, Float[np.ndarray, " values"]]:
@@ -72,55 +87,78 @@ def _augmented_sheet(experiment: Experiment) -> np.ndarray:
     images, labels = train.images[first], train.labels[first]
     rows = [("", images)]
     if each_alone(config.data.augment):
-        drawn = augmented(config.data.augment, images, labels, seed=config.seed, draws=_DRAWS)
+        classes = labels if labels.ndim == 1 else labels.argmax(axis=-1)
+        drawn = augmented(config.data.augment, images, classes, seed=config.seed, draws=_DRAWS)
         rows += [("", draw) for draw in drawn]
     return contact_sheet(rows)
 
 
+def predictions(experiment: Experiment, split: Split, evaluation: Evaluation) -> Predictions:
+    """Returns the predictions that an evaluation of a split amounts to."""
+    sigmoids = sigmoid_each(experiment.config.train, experiment.dataset.spec)
+    return Predictions(evaluation.logits, split, sigmoids)
+
+
 def _mistakes_sheet(experiment: Experiment, evaluation: Evaluation) -> np.ndarray | None:
-    split = experiment.dataset.validation
-    wrong = mistakes(evaluation.logits, split.labels, most=_IMAGES)
+    dataset = experiment.dataset
+    said = predictions(experiment, dataset.validation, evaluation)
+    wrong = [] if said.multi_label else said.mistakes(_IMAGES)
     if not len(wrong):
         return None
-    shown = Predictions(evaluation.logits, split.labels, split.images).shown(wrong)
-    names = experiment.dataset.spec.class_names
-    captions = [f"{names[e.predicted]} {e.confidence:.0%}, is {names[e.label]}" for e in shown]
-    return contact_sheet([(text, e.image[None]) for text, e in zip(captions, shown, strict=True)])
+    names = dataset.spec.class_names
+    rows = [
+        (f"{names[e.predicted]} {e.confidence:.0%}, is {names[e.label]}", e.image[None])
+        for e in said.shown(wrong)
+    ]
+    return contact_sheet(rows)
 
 
-def leave_report(
+def reported(
+    result: dict[str, Any],
     workdir: Path,
     experiment: Experiment,
     *,
-    result: dict[str, Any],
-    evaluation: Evaluation,
+    test: Evaluation,
     step: int,
+    clock: Clock,
     say: Callable[[str], None],
-) -> None:
-    """Writes figures and report of a finished run; where that fails it says so, no more.
+) -> dict[str, Any]:
+    """Returns a finished run's result, having written its figures and report if they are wanted.
+
+    Where that fails it says so, no more. The time it took is added to the result's `seconds`.
 
     Args:
+      result: what `result.json` is going to hold.
       workdir: the run directory.
       experiment: the run's fixed parts.
-      result: what `result.json` is going to hold.
-      evaluation: that of the test split.
+      test: the evaluation of the test split.
       step: of the state evaluated.
+      clock: counts the time as stage "figures".
       say: tells the user a line.
     """
-    try:
-        # Imported here: matplotlib takes half a second, and only a finished run needs it.
-        from cnn_jax.analysis.run_record import read_record
-        from cnn_jax.analysis.run_report import Findings, write_run_report
-        from cnn_jax.analysis.summary import summarize
+    if not _wanted(experiment):
+        return result
+    with clock.stage("figures"):
+        try:
+            _write_report(result, workdir, experiment, test, step)
+        except Exception as error:  # whatever it is, the run is done
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            say(f"no report, all else is there; experiments.report can try again. {reason}")
+    return result | {"seconds": clock.seconds()}
 
-        test: Split = experiment.dataset.test
-        findings = Findings(
-            dataclasses.replace(read_record(workdir), result=result),
-            summarize(experiment.model, experiment.dataset.spec.image_shape),
-            Predictions(evaluation.logits, test.labels, test.images),
-            step,
-        )
-        write_run_report(workdir, findings)
-    except Exception as error:  # whatever it is, the run is done
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        say(f"no report, all else is there; experiments.report can try again. {reason}")
+
+def _write_report(
+    result: dict[str, Any], workdir: Path, experiment: Experiment, test: Evaluation, step: int
+) -> None:
+    # Imported here: matplotlib takes half a second, and only a finished run needs it.
+    from cnn_jax.analysis.run_record import read_record
+    from cnn_jax.analysis.run_report import Findings, write_run_report
+    from cnn_jax.analysis.summary import summarize
+
+    findings = Findings(
+        dataclasses.replace(read_record(workdir), result=result),
+        summarize(experiment.model, experiment.dataset.spec.image_shape),
+        predictions(experiment, experiment.dataset.test, test),
+        step,
+    )
+    write_run_report(workdir, findings)

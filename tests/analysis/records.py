@@ -8,6 +8,7 @@ import numpy as np
 from cnn_jax.analysis.predictions import Predictions
 from cnn_jax.analysis.run_record import RunRecord
 from cnn_jax.config import Config
+from cnn_jax.data.spec import Spec, Split
 
 RESULT = {
     "test_accuracy": 0.75,
@@ -45,20 +46,19 @@ ROWS = [
 def record(
     rows=ROWS, result=RESULT, names=("a", "b"), synthetic=False, workdir="made_up", **fields
 ):
-    spec = {"name": "made up", "image_shape": [8, 8, 1], "class_names": list(names)}
     return RunRecord(
         workdir=Path(workdir),
         config=dataclasses.replace(Config(name="made_up"), **fields),
-        rows=list(rows),
+        rows=[dict(each) for each in rows],
         result=result,
-        dataset=spec | {"synthetic": synthetic},
+        spec=Spec("made up", (8, 8, 1), tuple(names), synthetic),
     )
 
 
 def predictions(classes, count=200, channels=1, seed=0):
     rng = np.random.default_rng(seed)
-    labels = rng.integers(0, classes, count)
+    labels = rng.integers(0, classes, count, dtype=np.int32)
     logits = rng.normal(size=(count, classes)).astype(np.float32)
     logits[np.arange(count), labels] += 2
     images = rng.integers(0, 256, (count, 8, 8, channels), dtype=np.uint8)
-    return Predictions(logits, labels, images)
+    return Predictions(logits, Split(images, labels))

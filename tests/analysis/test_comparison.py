@@ -1,8 +1,8 @@
 """The report of several runs: groups, means, and what differs."""
 
 from cnn_jax.analysis.comparison import accuracy_spread, named_groups, plus_minus, write_comparison
-from cnn_jax.analysis.spread import spread
 from cnn_jax.config import Optim, Train
+from cnn_jax.training.metrics import spread
 from tests.analysis.html import Page
 from tests.analysis.records import RESULT, record
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from cnn_jax.analysis import drawing, plots
-from cnn_jax.analysis.calibration import calibration_error, probabilities, reliability
+from cnn_jax.analysis.calibration import calibration_error, reliability
 from cnn_jax.analysis.evaluation import confusion_matrix
 from tests.analysis.records import ROWS, predictions, record, row
 
@@ -101,7 +101,7 @@ def test_files_are_png_on_white_and_svg_in_the_colours_of_the_reader(tmp_path):
 @pytest.mark.parametrize("rates", [False, True])
 def test_a_heat_map_is_legible_for_any_number_of_classes(classes, rates):
     said = predictions(classes)
-    matrix = confusion_matrix(said.logits, said.labels)
+    matrix = confusion_matrix(said.logits, said.split.labels)
     names = [f"class {i}" for i in range(classes)]
     figure = plots.confusion_heat_map(matrix, names, rates=rates)
     labels = [text.get_text() for text in figure.axes[0].get_yticklabels()]
@@ -140,7 +140,7 @@ def test_names_that_are_alike_when_cut_are_numbered():
 
 def test_the_reliability_diagram_shows_its_bins():
     said = predictions(4)
-    diagram = reliability(probabilities(said.logits), said.labels)
+    diagram = reliability(*said.decisions())
     figure = plots.reliability_diagram(diagram, calibration_error(diagram))
     heights = [bar.get_height() for bar in figure.axes[0].patches]
     np.testing.assert_array_equal(heights, diagram.accuracy)

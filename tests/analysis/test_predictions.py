@@ -1,31 +1,44 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
-from cnn_jax.analysis.predictions import (
-    Predictions,
-    condensed,
-    confused_pairs,
-    examples,
-    mistakes,
-)
+from cnn_jax.analysis.predictions import Predictions, condensed, confused_pairs, examples
+from cnn_jax.data.spec import Split
 
 LOGITS = np.array([[0, 5, 0], [9, 0, 0], [0, 0, 1], [0, 7, 0], [3, 0, 0]], np.float32)
-LABELS = np.array([0, 0, 1, 2, 0])
+LABELS = np.array([0, 0, 1, 2, 0], np.int32)
+IMAGES = np.arange(5, dtype=np.uint8).reshape(5, 1, 1, 1)
+SAID = Predictions(LOGITS, Split(IMAGES, LABELS))
 MATRIX = np.random.default_rng(0).integers(0, 9, (12, 12))
 
 
 def test_mistakes_come_the_most_confident_first():
-    assert mistakes(LOGITS, LABELS, most=9).tolist() == [3, 0, 2]
-    assert mistakes(LOGITS, LABELS, most=2).tolist() == [3, 0]
-    assert mistakes(LOGITS, LOGITS.argmax(axis=1), most=9).tolist() == []
+    assert SAID.mistakes(9).tolist() == [3, 0, 2]
+    assert SAID.mistakes(2).tolist() == [3, 0]
+    right = Predictions(LOGITS, Split(IMAGES, LOGITS.argmax(axis=1).astype(np.int32)))
+    assert right.mistakes(9).tolist() == []
 
 
-def test_what_is_shown_of_an_example():
-    images = np.arange(5, dtype=np.uint8).reshape(5, 1, 1, 1)
-    first, second = Predictions(LOGITS, LABELS, images).shown(np.array([3, 1]))
+@pytest.mark.parametrize(
+    ("sigmoids", "sure"), [(False, np.exp(7) / (np.exp(7) + 2)), (True, 1 / (1 + np.exp(-7)))]
+)
+def test_what_is_shown_of_an_example(sigmoids, sure):
+    said = dataclasses.replace(SAID, sigmoids=sigmoids)
+    first, second = said.shown(np.array([3, 1]))
     assert (first.image.item(), first.label, first.predicted) == (3, 2, 1)
     assert (second.image.item(), second.label, second.predicted) == (1, 0, 0)
-    assert first.confidence == pytest.approx(np.exp(7) / (np.exp(7) + 2))
+    assert first.confidence == pytest.approx(sure)
+
+
+def test_with_many_labels_every_class_is_a_decision():
+    labels = np.array([[1, 0], [1, 1]], np.uint8)
+    logits = np.array([[2.0, -1.0], [-3.0, 0.5]], np.float32)
+    said = Predictions(logits, Split(IMAGES[:2], labels))
+    confidence, right = said.decisions()
+    assert said.multi_label and not SAID.multi_label
+    assert right.tolist() == [True, True, False, True]
+    np.testing.assert_allclose(confidence, 1 / (1 + np.exp([-2.0, -1.0, -3.0, -0.5])), rtol=1e-6)
 
 
 @pytest.mark.parametrize(("count", "most"), [(1, 24), (24, 24), (25, 24), (10_000, 24)])

@@ -3,13 +3,17 @@
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 from scipy.stats import binomtest
 
+from cnn_jax.analysis.evaluation import per_label
+from cnn_jax.analysis.predictions import Predictions
 from cnn_jax.analysis.run_record import read_record
 from cnn_jax.analysis.run_report import Findings, wilson_interval, write_run_report
 from cnn_jax.analysis.summary import summarize
 from cnn_jax.config import Config, Train, to_json
+from cnn_jax.data.spec import Split
 from cnn_jax.models.registry import build_model
 from tests.analysis.html import Page
 from tests.analysis.records import RESULT, ROWS, predictions, record, row
@@ -48,7 +52,7 @@ def test_a_whole_report(tmp_path):
 
 
 def test_a_run_that_has_only_begun(tmp_path):
-    unbegun = dataclasses.replace(record(rows=[], result=None), dataset=None)
+    unbegun = dataclasses.replace(record(rows=[], result=None), spec=None)
     page, figures = _told(tmp_path, Findings(unbegun, missing=["No predictions: <no data>"]))
     assert figures == set()
     assert "Not finished: the run has no result yet; its last row is of step 0." in page.text
@@ -94,10 +98,22 @@ def test_many_classes_are_folded_away(tmp_path):
 
 def test_a_perfect_network_has_no_mistakes(tmp_path):
     said = predictions(2)
-    perfect = dataclasses.replace(said, labels=said.logits.argmax(axis=1))
+    labels = said.logits.argmax(axis=1).astype(np.int32)
+    perfect = dataclasses.replace(said, split=Split(said.split.images, labels))
     page, _ = _told(tmp_path, Findings(record(), None, perfect, 20))
     assert "mistakes" not in page.text and "confused" not in page.text
     assert len(page.all("img")) == 24
+
+
+def test_images_of_several_classes_have_scores_and_no_confusion(tmp_path):
+    rng = np.random.default_rng(0)
+    logits, labels = rng.normal(size=(50, 3)), rng.integers(0, 2, (50, 3)).astype(np.uint8)
+    said = Predictions(logits, Split(np.zeros((50, 8, 8, 1), np.uint8), labels))
+    page, figures = _told(tmp_path, Findings(record(names="abc"), None, said, 20))
+    assert "calibration" in figures and "confusion_counts" not in figures
+    scores = per_label(logits, labels)
+    assert f"0 a {labels[:, 0].sum()} {scores['precision'][0]:.1%}" in page.text
+    assert page.all("img") == []
 
 
 @pytest.mark.parametrize(("right", "count"), [(0, 5), (5, 5), (294, 297), (7310, 10_000)])
@@ -116,6 +132,13 @@ def test_a_record_is_read_from_its_directory(tmp_path):
     finished = read_record(tmp_path)
     assert [each["step"] for each in finished.rows] == [10, 15, 20, 30]
     assert finished.best["step"] == 20
+
+
+def test_the_best_row_is_by_what_the_run_monitors():
+    by_loss = record(result=None, train=Train(monitor="loss"))
+    assert by_loss.best["step"] == 20
+    by_loss.rows[0]["validation_loss"] = 0.1
+    assert by_loss.best["step"] == 10
 
 
 def test_the_best_row_is_the_one_the_result_names():
