@@ -173,6 +173,7 @@ class Train:
     log_every: int = 50  # steps
     eval_every: int = 0  # steps; 0: once an epoch
     checkpoint_every: int = 0  # steps; 0: once an epoch
+    pictures: bool = True  # images and histograms in TensorBoard, figures and report at the end
 
 
 @dataclass
@@ -207,7 +208,7 @@ def placement_fields(config: Config) -> set[str]:
     Where TFDS data lies is one of them; the path of an image folder or array file is the data.
     """
     fields = {"devices", "parallel", "train.max_seconds", "train.on_save_error"}
-    fields |= {"data.feed", "data.workers", "train.steps_per_dispatch"}
+    fields |= {"data.feed", "data.workers", "train.pictures", "train.steps_per_dispatch"}
     return fields if config.data.name in PATH_SOURCES else fields | {"data.dir"}
 
 

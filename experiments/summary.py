@@ -15,7 +15,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from cnn_jax.analysis.summary import Row, Summary, summarize
+from cnn_jax.analysis.summary import Summary, summarize
+from cnn_jax.analysis.tables import LAYER_COLUMNS, byte_text, layer_cells, times
 from cnn_jax.config_checks import validate
 from cnn_jax.data.datasets import dataset_spec
 from cnn_jax.models.registry import build_model
@@ -47,18 +48,16 @@ def main(argv: Sequence[str]) -> None:
 def print_table(summary: Summary, title: str) -> None:
     """Prints the table, full width when the output is no terminal."""
     table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
-    for name in ("layer", "kind"):
-        table.add_column(name, no_wrap=True)
-    for name in ("output", "kernel", "stride", "parameters", "MFLOPs", "sees", "activation"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_row("input", "", _times(summary.image_shape))
+    for i, name in enumerate(LAYER_COLUMNS):
+        table.add_column(name, justify="left" if i < 2 else "right", no_wrap=True)
+    table.add_row("input", "", times(summary.image_shape))
     for row in summary.rows:
-        table.add_row(*_cells(row))
+        table.add_row(*layer_cells(row))
     total = summary.as_json()["total"]
     table.add_section()
     table.add_row(
         "total", "", "", "", "", f"{total['parameters']:,}", f"{total['flops'] / 1e6:,.2f}", "",
-        _bytes(total["activation_bytes"]),
+        byte_text(total["activation_bytes"]),
     )  # fmt: skip
     console = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
     console.print(table)
@@ -66,28 +65,6 @@ def print_table(summary: Summary, title: str) -> None:
         f"{summary.trainable:,} parameters are trained, {summary.not_trainable:,} numbers are "
         "running statistics.\nFor one image in float32; a multiply-add is two FLOPs."
     )
-
-
-def _cells(row: Row) -> list[str]:
-    return [
-        row.name,
-        row.kind,
-        _times(row.output_shape),
-        _times(row.kernel),
-        _times(row.stride),
-        f"{row.parameters:,}" if row.parameters else "",
-        "?" if row.flops is None else f"{row.flops / 1e6:,.2f}",
-        _times(row.receptive_field),
-        _bytes(row.activation_bytes),
-    ]
-
-
-def _times(shape: tuple[int, ...] | None) -> str:
-    return "×".join(map(str, shape)) if shape else ""
-
-
-def _bytes(count: int) -> str:
-    return f"{count / 1024:,.1f} KiB" if count < 1024**2 else f"{count / 1024**2:,.1f} MiB"
 
 
 if __name__ == "__main__":

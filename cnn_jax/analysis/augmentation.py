@@ -37,10 +37,9 @@ def augmentation_sheet(
     blocks = {caption.removesuffix(" True"): each for caption, each in blocks.items()}
     if len(alone) > 1:
         blocks["all together"] = augment
-    originals = to_unit(jnp.asarray(images))
-    rows = []
+    originals, rows = to_unit(jnp.asarray(images)), []
     for caption, each in blocks.items():
-        changed = _draws(each, originals, jnp.asarray(labels, jnp.int32), seed=seed, draws=draws)
+        changed = augmented(each, images, labels, seed=seed, draws=draws)
         for i in range(shown):
             row = np.concatenate([originals[i : i + 1], changed[:, i]])
             rows.append((caption if i == 0 else "", row))
@@ -48,12 +47,22 @@ def augmentation_sheet(
     return contact_sheet(rows, columns=columns)
 
 
-def _draws(
-    augment: Augment, images: jax.Array, labels: jax.Array, *, seed: int, draws: int
+def augmented(
+    augment: Augment,
+    images: UInt8[np.ndarray, "n h w c"],
+    labels: Int[np.ndarray, " n"],
+    *,
+    seed: int = 0,
+    draws: int = 8,
 ) -> Float[np.ndarray, "draws n h w c"]:
-    """Returns the images of a batch as they come out, draw by draw."""
+    """Returns the images of a batch as they come out, draw by draw; draws count as epochs."""
+    labels = jnp.asarray(labels, jnp.int32)
     augment_fn = make_augment_fn(augment, int(labels.max()) + 1)
-    batch = {"image": images, "label": labels, "index": jnp.arange(len(images), dtype=jnp.int32)}
+    batch = {
+        "image": to_unit(jnp.asarray(images)),
+        "label": labels,
+        "index": jnp.arange(len(images), dtype=jnp.int32),
+    }
 
     @jax.jit
     def run(key: jax.Array, epoch: jax.Array) -> jax.Array:

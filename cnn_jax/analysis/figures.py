@@ -75,19 +75,24 @@ def _write_caption(
         draw.text((_GAP, y), line, "dimgrey" if i else "black", font, anchor="lm")
 
 
-def _tile(image: UInt8[np.ndarray, "h w c"] | Float[np.ndarray, "h w c"], size: int) -> Image.Image:
-    """Returns an image in RGB, centred on a grey square."""
+def picture(image: UInt8[np.ndarray, "h w c"] | Float[np.ndarray, "h w c"]) -> Image.Image:
+    """Returns an image in RGB: floats outside [0, 1] cut off, the mean of other channel counts."""
     if image.dtype != np.uint8:
         image = np.round(255 * np.clip(np.nan_to_num(image.astype(np.float32)), 0, 1))
     if image.shape[-1] != 3:
         image = np.repeat(image.mean(axis=-1, keepdims=True), 3, axis=-1)
-    picture = Image.fromarray(np.round(image).astype(np.uint8))
-    larger = size // max(picture.size)
+    return Image.fromarray(np.round(image).astype(np.uint8))
+
+
+def _tile(image: UInt8[np.ndarray, "h w c"] | Float[np.ndarray, "h w c"], size: int) -> Image.Image:
+    """Returns an image in RGB, centred on a grey square."""
+    shown = picture(image)
+    larger = size // max(shown.size)
     if larger:
-        shape = tuple(side * larger for side in picture.size)
-        picture = picture.resize(shape, Image.Resampling.NEAREST)
+        shape = tuple(side * larger for side in shown.size)
+        shown = shown.resize(shape, Image.Resampling.NEAREST)
     else:
-        picture.thumbnail((size, size), Image.Resampling.LANCZOS)
+        shown.thumbnail((size, size), Image.Resampling.LANCZOS)
     square = Image.new("RGB", (size, size), "lightgrey")
-    square.paste(picture, tuple((size - side) // 2 for side in picture.size))
+    square.paste(shown, tuple((size - side) // 2 for side in shown.size))
     return square

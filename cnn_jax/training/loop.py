@@ -26,6 +26,7 @@ from cnn_jax.training.interruption import StopRequest, stop_on_signals
 from cnn_jax.training.losses import LossFn
 from cnn_jax.training.metrics import compute, merge, score
 from cnn_jax.training.parallel import replicated
+from cnn_jax.training.pictures import Pictures, reported
 from cnn_jax.training.processes import Agreement, is_first
 from cnn_jax.training.programs import calls, compile_programs, each_step, steps_at_once
 from cnn_jax.training.progress import Display
@@ -222,6 +223,7 @@ class Run:
             open_writers(self.workdir, self.start_step) as writers,
             self.clock.stage("train"),
         ):
+            self.pictures = Pictures(self.experiment, state, writers, self.clock)
             since = self._train_seconds()
             for step, count in self._calls():
                 if self._out_of_patience(step - count):
@@ -312,10 +314,12 @@ class Run:
     def _evaluate_and_save(
         self, step: int, state: TrainState, row: Row, writers: Writers, *, save: bool
     ) -> None:
-        split, metrics = self.experiment.dataset.validation, None
-        last = step == self.experiment.steps
+        last, split = step == self.experiment.steps, self.experiment.dataset.validation
+        metrics = None
         if split and (last or step % self.eval_every == 0):
-            metrics = self.evaluate(self.programs.evaluate, state, self.validation, split).metrics
+            evaluation = self.evaluate(self.programs.evaluate, state, self.validation, split)
+            metrics = evaluation.metrics
+            self.pictures.write(step, state, evaluation)
             row |= {f"validation_{name}": value for name, value in metrics.items()}
         with self.saving.heeding_errors():
             writers.write(row)
@@ -344,12 +348,14 @@ class Run:
         if self.experiment.config.train.patience and best:
             state = self.checkpoints.restore(best[0], abstract_state(self.experiment))
         test = self.evaluate(self.programs.test, state, self.test, self.experiment.dataset.test)
-        return {
+        result = {
             **self._outcome(self.experiment.config, self.last_step, int(state.skipped), best),
             "stopped_early": stopped_early,
             **{f"test_{name}": value for name, value in test.metrics.items()},
             **self._costs(self.last_step - self.start_step),
         }
+        tested = {"test": test, "step": int(state.step), "clock": self.clock}
+        return reported(result, self.workdir, self.experiment, **tested, say=self.display.say)
 
     def _outcome(
         self, config: Config, steps: int, skipped: int, best: tuple[int, float] | None

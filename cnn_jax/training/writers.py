@@ -8,10 +8,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from jaxtyping import Float, UInt8
+
 from cnn_jax.training.processes import is_first
 from cnn_jax.training.run_directory import METRICS, write_atomically, writing
 
 Row = dict[str, Any]  # numbers by name; of a population also `members`, a row or None for each
+_BINS = 64
 
 
 class Writers:
@@ -61,6 +65,24 @@ class Writers:
         self._events.write_event(_scalars(row))
         self._events.flush()
 
+    def image(self, name: str, picture: UInt8[np.ndarray, "h w 3"], step: int) -> None:
+        """Shows a picture in TensorBoard."""
+        from tensorboardX.summary import image
+
+        self._show(image(name, picture, dataformats="HWC"), step)
+
+    def histogram(self, name: str, values: Float[np.ndarray, " n"], step: int) -> None:
+        """Shows in TensorBoard how values are distributed; those not finite are left out."""
+        from tensorboardX.summary import histogram
+
+        finite = values[np.isfinite(values)]
+        if len(finite):
+            self._show(histogram(name, finite, _BINS), step)
+
+    def _show(self, summary: Any, step: int) -> None:
+        with contextlib.suppress(OSError):  # the next row meets the full disk too, and tells of it
+            self._events.write_event(_event(summary, step))
+
 
 class Silent(Writers):
     """Writes nothing: in processes that are not the first."""
@@ -96,7 +118,6 @@ def _restarted(step: int) -> Any:
 
 
 def _scalars(row: Row) -> Any:
-    from tensorboardX.proto.event_pb2 import Event
     from tensorboardX.proto.summary_pb2 import Summary
 
     values = [
@@ -104,8 +125,13 @@ def _scalars(row: Row) -> Any:
         for name, value in row.items()
         if name not in ("step", "members")
     ]
-    step = int(row["step"])
-    return Event(wall_time=time.time(), step=step, summary=Summary(value=values))
+    return _event(Summary(value=values), int(row["step"]))
+
+
+def _event(summary: Any, step: int) -> Any:
+    from tensorboardX.proto.event_pb2 import Event
+
+    return Event(wall_time=time.time(), step=step, summary=summary)
 
 
 def read_rows(path: Path) -> list[Row]:

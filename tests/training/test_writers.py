@@ -1,11 +1,11 @@
 import json
 import resource
-import struct
 
+import numpy as np
 import pytest
-from tensorboardX.proto.event_pb2 import Event
 
 from cnn_jax.training.writers import Writers, read_rows
+from tests.training.events import events
 
 
 def _write(workdir, start, steps):
@@ -19,15 +19,8 @@ def _steps(workdir):
 
 
 def _scalars(workdir):
-    """Yields (tag, step, value) of all TensorBoard events, oldest file first."""
-    for path in sorted((workdir / "tensorboard").iterdir()):
-        data = path.read_bytes()
-        while data:
-            (length,) = struct.unpack_from("<Q", data)
-            event = Event.FromString(data[12 : 12 + length])
-            data = data[16 + length :]
-            for value in event.summary.value:
-                yield value.tag, event.step, value.simple_value
+    """Yields (tag, step, value) of all TensorBoard events."""
+    return ((value.tag, step, value.simple_value) for value, step in events(workdir))
 
 
 def test_rows_go_to_the_file_and_to_tensorboard(tmp_path):
@@ -83,3 +76,11 @@ def test_a_row_for_which_there_is_no_room_comes_with_the_next(tmp_path):
         assert (tmp_path / "metrics.jsonl").read_bytes().endswith(b"}\n")
         writers.write({"step": 3, "note": 0.0})
     assert _steps(tmp_path) == [1, 2, 3]
+
+
+def test_histograms_leave_out_what_is_not_finite(tmp_path):
+    with Writers(tmp_path, 0) as writers:
+        writers.histogram("some", np.array([1.0, np.nan, 3.0, np.inf], np.float32), 5)
+        writers.histogram("none", np.array([np.nan], np.float32), 5)
+    ((value, step),) = events(tmp_path)
+    assert (value.tag, step, value.histo.num, value.histo.sum) == ("some", 5, 2, 4)

@@ -28,13 +28,19 @@ class Tiny(nn.Module):
 
 def tiny_config(**train):
     """Returns a run of 2.7 epochs of the digits, whose batches run from one into the next."""
-    fields = {"steps": 12, "log_every": 2, "eval_every": 4, "checkpoint_every": 4}
+    fields = {
+        "steps": 12,
+        "log_every": 2,
+        "eval_every": 4,
+        "checkpoint_every": 4,
+        "pictures": False,
+    }
     return Config(
         name="tiny",
         data=Data(batch_size=304, augment=Augment(crop_padding=1, flip=True)),
         model=Model(name="tiny"),
         optim=Optim(learning_rate=0.05, momentum=0.9, schedule="cosine", warmup=0.2),
-        train=Train(label_smoothing=0.1, **{**fields, **train}),
+        train=Train(label_smoothing=0.1, **fields | train),
         devices=1,
     )
 

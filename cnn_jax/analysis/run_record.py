@@ -1,0 +1,116 @@
+"""What a run directory tells of its run, finished or not."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from cnn_jax.config import Config, flatten, placement_fields
+from cnn_jax.data.spec import Spec
+from cnn_jax.training.run_directory import DATASET, METRICS, RESULT, read_config, read_json
+from cnn_jax.training.writers import Row, read_rows
+
+_FEW_FIELDS = 2  # that a name can hold
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class RunRecord:
+    """One run, as far as it has come."""
+
+    workdir: Path
+    config: Config
+    rows: list[Row]
+    result: dict[str, Any] | None  # None: not finished
+    spec: Spec | None  # None: it never began
+
+    @property
+    def best(self) -> Row | None:
+        """The row of the best evaluation; of equals the earliest; None without a validation split.
+
+        A finished run says itself which it was: `train.min_change` may pass over a better one.
+        """
+        monitor = self.config.train.monitor
+        rows = [row for row in self.rows if np.isfinite(row.get(f"validation_{monitor}", np.nan))]
+        named = ((self.result or {}).get("best_validation") or {}).get("step")
+        chosen = [row for row in rows if row["step"] == named] or rows
+        sign = -1 if monitor == "loss" else 1
+        return max(chosen, key=lambda row: sign * row[f"validation_{monitor}"], default=None)
+
+    def series(self, name: str) -> tuple[Float[np.ndarray, " rows"], Float[np.ndarray, " rows"]]:
+        """Returns the epochs and values of one column of the rows that have it."""
+        found = [(row["epoch"], row[name]) for row in self.rows if row.get(name) is not None]
+        epochs, values = np.asarray(found, np.float64).reshape(-1, 2).T
+        return epochs, values
+
+
+def read_record(workdir: Path) -> RunRecord:
+    """Returns the record of the run in `workdir`.
+
+    Raises:
+      InputError: it holds no run.
+    """
+    return RunRecord(
+        workdir=workdir,
+        config=read_config(workdir),
+        rows=read_rows(workdir / METRICS),
+        result=read_json(workdir / RESULT),
+        spec=_spec(workdir / DATASET),
+    )
+
+
+def _spec(path: Path) -> Spec | None:
+    known = read_json(path)
+    if known is None:
+        return None
+    shape, names = tuple(known.pop("image_shape")), tuple(known.pop("class_names"))
+    return Spec(image_shape=shape, class_names=names, **known)
+
+
+def grouped(records: list[RunRecord]) -> list[list[RunRecord]]:
+    """Returns the runs in groups that differ in nothing but the seed, in the order given."""
+    groups: dict[str, list[RunRecord]] = {}
+    for record in records:
+        groups.setdefault(repr(_identity(record.config)), []).append(record)
+    return list(groups.values())
+
+
+def differing(configs: list[Config]) -> dict[str, list[Any]]:
+    """Returns {field: its value in each config} of the fields that are not the same in all.
+
+    The seed and where a run works are left out.
+
+    >>> differing([Config(name="a", seed=1), Config(name="b", seed=2)])
+    {'name': ['a', 'b']}
+    """
+    flat = [_identity(config) for config in configs]
+    names = dict.fromkeys(name for each in flat for name in each)
+    columns = {name: [each.get(name) for each in flat] for name in names}
+    return {name: values for name, values in columns.items() if values.count(values[0]) < len(flat)}
+
+
+def _identity(config: Config) -> dict[str, Any]:
+    without = placement_fields(config) | {"seed"}
+    return {name: value for name, value in flatten(config).items() if name not in without}
+
+
+def group_names(groups: list[list[RunRecord]]) -> list[str]:
+    """Returns a name for each group: its config's, and if others share it, what sets it apart."""
+    names = [group[0].config.name or group[0].config.model.name for group in groups]
+    return [
+        name if names.count(name) == 1 else f"{name}, {_apart(group, names, groups)}"
+        for name, group in zip(names, groups, strict=True)
+    ]
+
+
+def _apart(group: list[RunRecord], names: list[str], groups: list[list[RunRecord]]) -> str:
+    """Returns a group's values of the few fields that the groups of its name differ in."""
+    configs = [each[0].config for each in groups]
+    name = names[groups.index(group)]
+    alike = [config for config, other in zip(configs, names, strict=True) if other == name]
+    fields = list(differing(alike))
+    if not 0 < len(fields) <= _FEW_FIELDS:
+        return group[0].workdir.name
+    values = flatten(group[0].config)
+    return ", ".join(f"{field.rpartition('.')[2]} {values[field]}" for field in fields)

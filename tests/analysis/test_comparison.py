@@ -1,0 +1,61 @@
+"""The report of several runs: groups, means, and what differs."""
+
+from cnn_jax.analysis.comparison import accuracy_spread, named_groups, plus_minus, write_comparison
+from cnn_jax.config import Optim, Train
+from cnn_jax.training.metrics import spread
+from tests.analysis.html import Page
+from tests.analysis.records import RESULT, record
+
+
+def _runs():
+    accuracies = [0.70, 0.72, 0.77]
+    seeds = [
+        record(seed=i, workdir=f"runs/{i}", result=RESULT | {"test_accuracy": accuracy})
+        for i, accuracy in enumerate(accuracies)
+    ]
+    other = record(optim=Optim(learning_rate=0.5), devices=3, workdir="runs/<other>")
+    return [*seeds, other, record(seed=9, workdir="runs/9", result=None)]
+
+
+def test_runs_that_differ_in_the_seed_alone_are_one_group():
+    groups = named_groups(_runs())
+    assert [(name, len(records)) for name, records in groups] == [
+        ("made_up, learning_rate 0.1", 4),
+        ("made_up, learning_rate 0.5", 1),
+    ]
+    assert accuracy_spread(groups[0][1]) == spread([0.70, 0.72, 0.77])
+    assert accuracy_spread([record(result=None)]) is None
+
+
+def test_groups_are_named_as_shortly_as_tells_them_apart():
+    assert [name for name, _ in named_groups([record(), record(seed=1)])] == ["made_up"]
+    two = [record(), record(name="other", optim=Optim(learning_rate=0.5))]
+    assert [name for name, _ in named_groups(two)] == ["made_up", "other"]
+    far = Optim(name="adam", learning_rate=1.0, epsilon=1.0), Train(epochs=3)
+    many = [record(workdir="runs/a"), record(workdir="runs/b", optim=far[0], train=far[1])]
+    assert [name for name, _ in named_groups(many)] == ["made_up, a", "made_up, b"]
+
+
+def test_the_page_holds_means_differences_and_every_run(tmp_path):
+    written = write_comparison(tmp_path, named_groups(_runs()))
+    assert all(path.is_file() for path in written)
+    page = Page(written[0].read_text(encoding="utf-8"))
+    assert len(page.all("svg")) == 5
+    for part in [
+        "5 runs in 2 groups", "73.00% ± 8.96", "3.61%", "optim.learning_rate 0.1 0.5",
+        "runs/<other>", "Not finished, and so in curves alone: runs/9.", "not finished",
+    ]:  # fmt: skip
+        assert part in page.text, part
+    assert "devices" not in page.text
+
+
+def test_runs_of_other_or_made_up_data_are_not_compared_silently(tmp_path):
+    runs = [record(), record(synthetic=True)]
+    runs[1].config.data.name = "synthetic"
+    page = Page(write_comparison(tmp_path, named_groups(runs))[0].read_text(encoding="utf-8"))
+    assert "several datasets" in page.text and "Synthetic data" in page.text
+
+
+def test_a_mean_of_equal_or_few_runs():
+    assert plus_minus([0.5, 0.5]) == "0.5000 ± 0.0000"
+    assert plus_minus([0.5], percent=True) == "50.00%"
