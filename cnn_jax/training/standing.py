@@ -58,8 +58,9 @@ class Member:
         return states
 
     def to_test(self) -> PyTree:
-        """Returns the state to be tested: the best, where a run ended for want of improvement."""
-        return self.best_state if self.ended == PATIENCE else self.state
+        """Returns the state to be tested: with patience the best there was, as of a run alone."""
+        best = self.experiment.config.train.patience and self.best
+        return self.best_state if best else self.state
 
 
 def rungs(shares: Sequence[float], steps: int, every: int) -> list[int]:

@@ -30,6 +30,7 @@ def config_of(train=(), **population):
 
 CONFIG = config_of(seeds=2, values="optim.learning_rate=0.05,0.3")
 CONFIG.data.test_mirror = True
+CONFIG.train.patience = 3
 HALVED = config_of(
     {"log_every": 4}, seeds=4, halving=(0.1,), strategy="vmap", values="model.dropout=0.3"
 )
@@ -209,6 +210,9 @@ def test_what_cannot_be(tmp_path):
     config = config_of(seeds=2, halving=(0.5,))
     config.data.validation_fraction = 0.0
     with pytest.raises(InputError, match=r"set data.validation_fraction"):
+        train_population(config, tmp_path / "b")
+    config.data.feed = "streaming"
+    with pytest.raises(InputError, match="a population takes resident"):
         train_population(config, tmp_path / "b")
     with pytest.raises(InputError, match=r"model.depth can't differ"):
         train_population(config_of(values="model.depth=20,56"), tmp_path / "b")
