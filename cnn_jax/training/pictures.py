@@ -42,7 +42,7 @@ class Pictures:
       clock: counts the time as stage "figures".
     """
 
-    def __init__(self, experiment: Experiment, state: TrainState, writers: Writers, clock: Clock):
+    def __init__(self, experiment: Experiment, state: PyTree, writers: Writers, clock: Clock):
         self._experiment, self._writers, self._clock = experiment, writers, clock
         self._on = _wanted(experiment) and not is_population(experiment.config)
         if self._on:

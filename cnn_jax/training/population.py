@@ -17,6 +17,7 @@ from cnn_jax.data.resident import EvalBatches, Feed, MembersFeeder
 from cnn_jax.data.spec import Split
 from cnn_jax.errors import InputError, RunError
 from cnn_jax.training.checkpoint import abstract
+from cnn_jax.training.host_trees import on_host, split_tree, stack_trees
 from cnn_jax.training.loop import Run, train_and_evaluate, train_means
 from cnn_jax.training.member_directory import write_member
 from cnn_jax.training.member_results import summary
@@ -111,14 +112,14 @@ class PopulationRun(Run):
             found = self.checkpoints.restore_latest(self._template())
         if found:
             self.start_step, saved = found
-            states = self._recall(_host(saved))
+            states = self._recall(on_host(saved))
         else:
             self.start_step = 0
             source = source_variables(self.experiment, say=self.display.say)
             with self.clock.stage("compile"):
                 draw = jax.jit(partial(state_from, self.pattern))
                 keys = [key_for(member.config.seed, Purpose.INIT) for member in self.members]
-                states = [_host(draw(key, source)) for key in keys]
+                states = [on_host(draw(key, source)) for key in keys]
         states = self._seat(states)
         self._introduce(self.program.split(states)[0].params)
         self.display.say(f"{len(self.members)} members, by strategy {self.strategy}")
@@ -136,8 +137,8 @@ class PopulationRun(Run):
 
     def _recall(self, saved: dict[str, PyTree]) -> list[PyTree]:
         known = self.checkpoints.metrics(self.start_step)["members"]
-        lasts = _split(saved["last"])
-        bests = _split(saved["best"]) if "best" in saved else lasts
+        lasts = split_tree(saved["last"])
+        bests = split_tree(saved["best"]) if "best" in saved else lasts
         for member, *held in zip(self.members, known, lasts, bests, strict=True):
             member.recall(*held)
         return [lasts[member.number] for member in self._seated()]
@@ -249,16 +250,16 @@ class PopulationRun(Run):
 
     def _on_host(self, state: PyTree) -> list[PyTree]:
         with self.clock.stage("checkpoint"):
-            return self.program.split(_host(state))
+            return self.program.split(on_host(state))
 
     def _tree(self, host: dict[int, PyTree]) -> dict[str, PyTree]:
         """Returns what is saved: the last state of each member, and its best where it has one."""
         lasts = [host[m.number] if m.state is None else m.state for m in self.members]
         if self.experiment.dataset.validation is None:
-            return {"last": _stack(lasts)}
+            return {"last": stack_trees(lasts)}
         pairs = zip(self.members, lasts, strict=True)
         bests = [member.best_state if member.best else last for member, last in pairs]
-        return {"last": _stack(lasts), "best": _stack(bests)}
+        return {"last": stack_trees(lasts), "best": stack_trees(bests)}
 
     def _out_of_patience(self, step: int) -> bool:
         return not self._going()
@@ -390,17 +391,3 @@ class PopulationRun(Run):
 
 def _without_flags(sums: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in sums.items() if name not in ("frozen", "nonfinite")}
-
-
-def _host(tree: PyTree) -> PyTree:
-    """Returns copies on the host: the next step may overwrite the arrays of this one."""
-    return jax.tree.map(np.array, jax.device_get(tree))
-
-
-def _stack(trees: Sequence[PyTree]) -> PyTree:
-    return jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
-
-
-def _split(tree: PyTree) -> list[PyTree]:
-    leaves, structure = jax.tree.flatten(tree)
-    return [jax.tree.unflatten(structure, each) for each in zip(*leaves, strict=True)]
