@@ -13,30 +13,27 @@ Open MPI and Cloud TPU tell them of each other; elsewhere each is started with -
 --process_id and --num_processes.
 """
 
+import dataclasses
+import json
+import shlex
+import sys
 import time
+from collections.abc import Sequence
+from pathlib import Path
 
-_START = time.perf_counter()  # before the slow imports: the result says what they cost
+from absl import flags
 
-import dataclasses  # noqa: E402
-import json  # noqa: E402
-import shlex  # noqa: E402
-import sys  # noqa: E402
-from collections.abc import Sequence  # noqa: E402
-from pathlib import Path  # noqa: E402
-
-from absl import flags  # noqa: E402
-
-from cnn_jax.config import is_population  # noqa: E402
-from cnn_jax.config_checks import validate  # noqa: E402
-from cnn_jax.errors import InputError  # noqa: E402
-from cnn_jax.models.registry import build_model  # noqa: E402
-from cnn_jax.training import processes  # noqa: E402
-from cnn_jax.training.clock import Clock  # noqa: E402
-from cnn_jax.training.interruption import Stopped  # noqa: E402
-from cnn_jax.training.loop import train_and_evaluate  # noqa: E402
-from cnn_jax.training.members import member_configs  # noqa: E402
-from cnn_jax.training.population import train_population  # noqa: E402
-from experiments import command_line  # noqa: E402
+from cnn_jax.config import is_population
+from cnn_jax.config_checks import validate
+from cnn_jax.errors import InputError
+from cnn_jax.models.registry import build_model
+from cnn_jax.training import processes
+from cnn_jax.training.clock import Clock, process_start
+from cnn_jax.training.interruption import Stopped
+from cnn_jax.training.loop import train_and_evaluate
+from cnn_jax.training.members import member_configs
+from cnn_jax.training.population import train_population
+from experiments import command_line
 
 _CONFIG = command_line.define_config()
 _WORKDIR = flags.DEFINE_string("workdir", None, "run directory; default: a new one under runs/")
@@ -60,7 +57,7 @@ def main(argv: Sequence[str]) -> None:
     workdir = Path(_WORKDIR.value or f"runs/{config.name}/{stamp}")
     train = train_population if is_population(config) else train_and_evaluate
     try:
-        train(config, workdir, clock=Clock("import", _START))
+        train(config, workdir, clock=Clock("import", process_start()))
     except Stopped:
         raise
     except Exception as error:

@@ -1,8 +1,9 @@
+import os
 import time
 
 import pytest
 
-from cnn_jax.training.clock import Clock
+from cnn_jax.training.clock import Clock, process_start
 
 
 @pytest.fixture
@@ -53,3 +54,8 @@ def test_what_was_returned_does_not_change_later(passes):
     before = clock.seconds()
     passes(1)
     assert before == {"other": 0}
+
+
+def test_a_process_began_before_it_computed_anything():
+    age = time.perf_counter() - process_start()
+    assert age * (os.cpu_count() or 1) > time.process_time() - 0.1
