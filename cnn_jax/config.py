@@ -162,6 +162,7 @@ class Train:
     batch_statistics: str = "global"  # of batch norm; or "ghost": each device's share by itself
     ema_decay: float = 0.0  # evaluate a moving average of the weights; 0: the weights
     steps_per_dispatch: int = 0  # taken by one call of the program; 0: one on a CPU, else several
+    remat: bool = False  # compute each block again in the backward pass, for less memory
     deterministic: bool = False  # the same bits from every run on a GPU too, where that is slower
     skip_nonfinite: int = 0  # steps left out, at most, for gradients that are not finite
     monitor: str = "accuracy"  # or loss: of the validation split, what makes the best checkpoint

@@ -5,6 +5,7 @@ He, Zhang, Ren, Sun: Deep Residual Learning for Image Recognition, arXiv 1512.03
 
 from collections.abc import Sequence
 from functools import partial
+from typing import ClassVar
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -60,6 +61,8 @@ class ResidualBlock(nn.Module):
     Where the shape changes the shortcut is a 1×1 convolution with batch norm (`projection`,
     option B) or `PadShortcut` (`pad`, option A).
     """
+
+    is_block: ClassVar[bool] = True  # to be rematerialised as one
 
     features: int
     stride: int = 1

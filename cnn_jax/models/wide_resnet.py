@@ -4,6 +4,8 @@ Zagoruyko, Komodakis: Wide Residual Networks, arXiv 1605.07146. Blocks are pre-a
 (arXiv 1603.05027): norm and activation come before each convolution, nothing after the sum.
 """
 
+from typing import ClassVar
+
 from flax import linen as nn
 from jaxtyping import Array, Float
 
@@ -28,6 +30,8 @@ class PreActivationBlock(nn.Module):
 
     Where the shape changes the shortcut is a 1×1 convolution of the pre-activated input.
     """
+
+    is_block: ClassVar[bool] = True  # to be rematerialised as one
 
     features: int
     stride: int = 1

@@ -11,6 +11,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
+from cnn_jax.config import Train
 from cnn_jax.errors import InputError
 
 AXIS = "data"
@@ -86,7 +87,7 @@ def compile_step(
     mesh: Mesh,
     way: str = "jit",
     donate: bool = False,
-    deterministic: bool = False,
+    options: dict[str, bool | str] | None = None,
 ) -> Callable:
     """Returns `step` compiled for arguments shaped and placed like `example`; results replicated.
 
@@ -98,26 +99,33 @@ def compile_step(
       mesh: the devices.
       way: "jit" or "pmap".
       donate: hand the first argument's memory over to the result.
-      deterministic: see `compiler_options`.
+      options: see `compiler_options`.
     """
-    options = compiler_options(deterministic)
     if way == "pmap":
         return _compile_pmap(step, example, options, mesh=mesh, donate=donate)
     jitted = jax.jit(step, donate_argnums=(0,) if donate else (), out_shardings=replicated(mesh))
     return jitted.lower(*example).compile(options)
 
 
-def compiler_options(deterministic: bool) -> dict[str, bool]:
-    """Returns XLA's options for a program whose every run gives the same bits, on a GPU too.
+def compiler_options(train: Train, platform: str) -> dict[str, bool | str]:
+    """Returns XLA's options for `train.deterministic` and `train.remat`.
 
-    No kernel is chosen by timing it, none whose sums come in no fixed order; a scatter becomes a
-    slow one. It is an option of the program and not of XLA_FLAGS, as those are read once a process.
+    Deterministic, every run gives the same bits, on a GPU too: no kernel is chosen by timing it,
+    none whose sums come in no fixed order; a scatter becomes a slow one. To rematerialise saves
+    memory only if things are computed as late as can be, which on a CPU isn't XLA's default.
+
+    These are options of a program and not XLA_FLAGS, which are read once a process.
     """
-    return {"xla_gpu_deterministic_ops": True} if deterministic else {}
+    options: dict[str, bool | str] = {}
+    if train.deterministic:
+        options["xla_gpu_deterministic_ops"] = True
+    if train.remat and platform == "cpu":
+        options["xla_cpu_scheduler_type"] = "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"
+    return options
 
 
 def _compile_pmap(
-    step: Callable, example: tuple, options: dict[str, bool], *, mesh: Mesh, donate: bool
+    step: Callable, example: tuple, options: dict | None, *, mesh: Mesh, donate: bool
 ) -> Callable:
     """pmap wants one argument that differs between the devices: here their numbers."""
     spread = NamedSharding(mesh, PartitionSpec(AXIS))

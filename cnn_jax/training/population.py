@@ -156,7 +156,7 @@ class PopulationRun(Run):
         configs = [member.config for member in self._seated()]
         new = self.program is None or not self.program.takes_any_number
         if new:
-            options = compiler_options(self.experiment.config.train.deterministic)
+            options = compiler_options(self.pattern.config.train, jax.default_backend())
             self.program = make_program(self.strategy, len(states), self.devices, options)
             self.experiment = dataclasses.replace(self.experiment, mesh=self.program.mesh)
             super()._place_data()

@@ -8,7 +8,7 @@ from jaxtyping import PyTree
 
 from cnn_jax.config import is_population
 from cnn_jax.errors import InputError
-from cnn_jax.training.parallel import compile_step
+from cnn_jax.training.parallel import compile_step, compiler_options
 from cnn_jax.training.setup import Experiment, fed_train_step, sharded_eval_step
 from cnn_jax.training.state import TrainState, model_variables
 
@@ -33,12 +33,9 @@ def compile_programs(
     counts: set[int],
 ) -> Programs:
     """Returns the programs of a run for arguments like these; `counts` are steps at a call."""
-    config = experiment.config
-    placement = {
-        "mesh": experiment.mesh,
-        "way": config.parallel,
-        "deterministic": config.train.deterministic,
-    }
+    config, platform = experiment.config, experiment.mesh.devices.flat[0].platform
+    options = compiler_options(config.train, platform)
+    placement = {"mesh": experiment.mesh, "way": config.parallel, "options": options}
     step, example = fed_train_step(experiment), (state, feed, key)
     train = {
         count: compile_step(repeated(step, count), example, donate=True, **placement)

@@ -21,6 +21,7 @@ from cnn_jax.data.normalization import Normalization, fit_normalization, normali
 from cnn_jax.data.resident import Feed, take_batch
 from cnn_jax.errors import InputError
 from cnn_jax.models.registry import build_model, initialize, variable_shapes
+from cnn_jax.models.rematerialization import blocks_of
 from cnn_jax.placement import place
 from cnn_jax.training.checkpoint import abstract
 from cnn_jax.training.losses import LossFn
@@ -83,6 +84,8 @@ def build_experiment(
     parts = _parts(config, dataset, loss_fn)
     shapes = variable_shapes(parts["model"], dataset.spec.image_shape)
     check_freeze(config.optim, shapes["params"])
+    if config.train.remat and not blocks_of(parts["model"], shapes, dataset.spec.image_shape):
+        raise InputError(f"train.remat is for residual blocks; {config.model.name} has none")
     check_augment(data.augment, dataset.spec.image_shape)
     return Experiment(
         config=config,
@@ -198,6 +201,7 @@ def fed_train_step(experiment: Experiment) -> Callable:
         axis_name=_axis(config),
         batch_norm=_batch_norm(config, devices),
         sums_fn=make_sums(experiment.dataset.spec),
+        remat=config.train.remat,
     )
 
     def jit_step(state: TrainState, feed: Feed | Batch, key: jax.Array) -> tuple:

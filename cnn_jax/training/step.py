@@ -10,6 +10,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from cnn_jax.models.modules import batch_norm_over
+from cnn_jax.models.rematerialization import rematerialized
 from cnn_jax.training.losses import LossFn
 from cnn_jax.training.metrics import Sums, SumsFn, classification_sums
 from cnn_jax.training.optimizer import rate_scale
@@ -31,6 +32,7 @@ def make_train_step(
     axis_name: str | None = None,
     batch_norm: dict[str, Any] | None = None,
     sums_fn: SumsFn = classification_sums,
+    remat: bool = False,
 ) -> Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Sums]]:
     """Returns train_step(state, batch, key) -> (state, sums); jit it once, donating the state.
 
@@ -52,6 +54,7 @@ def make_train_step(
         and random numbers of its own; results are those of the whole batch on every one.
       batch_norm: over which examples it averages, options of `models.modules.batch_norm_over`.
       sums_fn: sums_fn(logits, labels, losses) gives the sums of the metrics.
+      remat: see `models.rematerialization.rematerialized`.
 
     Besides the sums there is `nonfinite`, the first parameter whose gradient is not finite, counted
     as in `jax.tree.leaves(params)`; -1 where all are.
@@ -59,7 +62,7 @@ def make_train_step(
 
     def gradient(params: PyTree, batch_stats: PyTree, batch: Batch, key: jax.Array) -> tuple:
         def objective(params: PyTree) -> tuple[jax.Array, tuple]:
-            with batch_norm_over(**batch_norm or {}):
+            with batch_norm_over(**batch_norm or {}), rematerialized(remat):
                 logits, updated = model.apply(
                     {"params": params, "batch_stats": batch_stats},
                     batch["image"].astype(dtype),

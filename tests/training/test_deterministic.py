@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from cnn_jax.config import Augment
+from cnn_jax.config import Augment, Train
 from cnn_jax.data.resident import Feed
 from cnn_jax.models.registry import variable_shapes
 from cnn_jax.training.loop import train_and_evaluate
@@ -100,25 +100,26 @@ def test_a_whole_step_with_its_augmentation_is_ordered():
 
 
 @pytest.mark.parametrize("way", ["jit", "pmap"])
-def test_the_option_reaches_the_compiler(way, monkeypatch):
+def test_the_option_reaches_the_compiler(way):
     """An unknown one in its place would be refused by it."""
     mesh, example = make_mesh(1), (jnp.ones(2),)
-    compiled = compile_step(lambda x: x * 2, example, mesh=mesh, way=way, deterministic=True)
+    options = compiler_options(Train(deterministic=True), "gpu")
+    compiled = compile_step(lambda x: x * 2, example, mesh=mesh, way=way, options=options)
     assert compiled(*example).tolist() == [2, 2]
-    monkeypatch.setattr("cnn_jax.training.parallel.compiler_options", lambda _: {"xla_gpu_x": True})
     with pytest.raises(jax.errors.JaxRuntimeError, match="No such compile option: 'xla_gpu_x'"):
-        compile_step(lambda x: x * 3, example, mesh=mesh, way=way, deterministic=True)
-    assert compiler_options(True) and not compiler_options(False)
+        compile_step(lambda x: x * 3, example, mesh=mesh, way=way, options={"xla_gpu_x": True})
+    assert compiler_options(Train(), "gpu") == {}
 
 
 @pytest.mark.usefixtures("optax_promotes")
 def test_the_config_asks_for_it(tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(
-        "cnn_jax.training.parallel.compiler_options", lambda wanted: asked.append(wanted) or {}
+        "cnn_jax.training.programs.compile_step",
+        lambda *given, options, **rest: asked.append(options) or compile_step(*given, **rest),
     )
     train_and_evaluate(tiny_config(steps=1, deterministic=True), tmp_path)
-    assert asked == [True, True]  # the training step and the evaluation step
+    assert asked == [{"xla_gpu_deterministic_ops": True}] * 2  # the training and evaluation step
 
 
 def test_an_unordered_program_would_be_found():

@@ -11,7 +11,7 @@ from cnn_jax.config import Train
 from cnn_jax.errors import InputError
 from cnn_jax.training.loop import train_and_evaluate
 from cnn_jax.training.programs import calls, steps_at_once
-from cnn_jax.training.setup import Experiment
+from cnn_jax.training.setup import Experiment, build_experiment
 from cnn_jax.training.writers import read_rows
 from tests.training.tiny import saved_state, tiny_config
 
@@ -83,3 +83,8 @@ def test_a_run_by_threes_is_the_run_step_by_step(tmp_path):
         np.testing.assert_allclose(row["train_loss"], other["train_loss"], rtol=1e-5)
     assert [row["step"] for row in rows] == [4, 8, 11]
     np.testing.assert_allclose(result["test_loss"], other_result["test_loss"], rtol=1e-5)
+
+
+def test_what_has_no_blocks_is_not_rematerialised():
+    with pytest.raises(InputError, match=r"train.remat is for residual blocks; tiny has none"):
+        build_experiment(tiny_config(remat=True))
