@@ -102,7 +102,7 @@ def _match(weights: Arrays, shapes: PyTree) -> Match:
     own = {name: each for name, each in weights.items() if not name.startswith(CONSTANTS)}
     if not any("/" in name for name in own):
         return match_torchvision(own, shapes)
-    pairs = tuple(Pair(name, name, each.shape) for name, each in own.items())
+    pairs = tuple(Pair(name, name, own[name].shape) for name in sorted(own))
     return Match(to_variables(own, shapes), pairs)
 
 

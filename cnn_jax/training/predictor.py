@@ -49,8 +49,7 @@ class Predictor:
           BadImage: the file holds no image that can be read.
         """
         height, width, channels = self.spec.image_shape
-        coarse = self.config.data.image_size > 0  # as the sources that it is for do
-        return decode_image(content, size=(height, width), channels=channels, coarse=coarse)
+        return decode_image(content, size=(height, width), channels=channels)
 
     def prepare(self, images: UInt8[Array, "n h w c"]) -> Float[Array, "n h w c"]:
         """Returns pixels as the network takes them; a pure function, to be compiled with others."""

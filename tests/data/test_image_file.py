@@ -164,3 +164,20 @@ def test_the_size_of_a_bomb_is_not_given_either():
 def test_a_file_that_is_not_there(tmp_path):
     with pytest.raises(BadImage, match=r"can't be read \(No such file"):
         read_bytes(tmp_path / "x.png")
+
+
+@pytest.mark.parametrize("format", ["PNG", "JPEG"])
+def test_height_and_width_of_a_square_are_its_size(format):
+    content = _encode(_pixels(211, 97), format)
+    square = decode_image(content, size=20, channels=3)
+    np.testing.assert_array_equal(decode_image(content, size=(20, 20), channels=3), square)
+
+
+def test_other_shapes_get_the_largest_centred_part():
+    pixels = _pixels(30, 40)
+    found = decode_image(_encode(pixels), size=(10, 20), channels=3)
+    part = Image.fromarray(pixels[5:25])
+    expected = part.resize((20, 10), Image.Resampling.BILINEAR)
+    assert found.shape == (10, 20, 3)
+    np.testing.assert_array_equal(found[1:-1], np.array(expected)[1:-1])  # rows see their margin
+    np.testing.assert_array_equal(decode_image(_encode(pixels), size=(30, 40), channels=3), pixels)

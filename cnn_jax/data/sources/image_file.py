@@ -48,14 +48,13 @@ def image_size(content: bytes) -> tuple[int, int]:
 
 
 def decode_image(
-    content: bytes, *, size: int | tuple[int, int], channels: int, coarse: bool = True
+    content: bytes, *, size: int | tuple[int, int], channels: int
 ) -> UInt8[np.ndarray, "h w c"]:
     """Returns an image file's pixels, upright (EXIF orientation), 8 bits, gray or RGB.
 
     `size` > 0 scales the shorter side to it and crops the centre, with antialiasing; a pair is
     height and width, and 0 leaves the image as it is. `channels` is 1 (luma) or 3. Transparency
-    is dropped; of an animation the first frame is taken; 16-bit gray is scaled to 8 bits. A JPEG
-    of many times the size is decoded at a coarser scale first if `coarse`, which is faster.
+    is dropped; of an animation the first frame is taken; 16-bit gray is scaled to 8 bits.
 
     Raises:
       BadImage: the file is empty, truncated, corrupt, no image, of float pixels, or too large.
@@ -63,8 +62,8 @@ def decode_image(
     height, width = size if isinstance(size, tuple) else (size, size)
     with _open(content) as image:
         try:
-            if coarse and size and image.format == "JPEG":
-                image.draft(None, (2 * width, 2 * height))
+            if size and image.format == "JPEG":
+                image.draft(None, (2 * width, 2 * height))  # decodes at a coarser scale, if large
             image.load()
             ImageOps.exif_transpose(image, in_place=True)  # otherwise it copies what is upright
         except Exception as error:  # every decoder of Pillow has its own kinds
