@@ -20,9 +20,9 @@ from cnn_jax.analysis.features import activations, layer_shapes, match_layers
 from cnn_jax.analysis.figures import contact_sheet
 from cnn_jax.analysis.receptive_field import (
     Box,
+    box_of,
     measured_field,
     middle,
-    theoretical_box,
     theoretical_fields,
 )
 from cnn_jax.analysis.top_patches import cut, top_patches
@@ -106,7 +106,9 @@ class Subject:
         """Returns what the network makes of images in [0, 1]."""
         model, variables = self.network
         logits = jax.jit(lambda v, x: model.apply(v, self.prepare(x), train=False))
-        return np.asarray(jax.nn.softmax(logits(variables, pixels)))
+        found = logits(variables, pixels)
+        predictor = self.predictor
+        return np.asarray(jax.nn.sigmoid(found) if predictor.sigmoids else jax.nn.softmax(found))
 
 
 def spread(items: Sequence[str], count: int) -> list[str]:
@@ -208,12 +210,10 @@ def _patches(subject: Subject, layer: str, count: int) -> Iterator[list[np.ndarr
     best = jax.device_get(
         top_patches(model, variables, batches, layer=layer, count=_PATCHES, prepare=subject.prepare)
     )
+    field = theoretical_fields(model, shape)[layer]
     for channel in range(count):
         places = zip(best.images[channel], best.positions[channel].tolist(), strict=True)
-        boxes = (
-            (image, theoretical_box(model, shape, layer=layer, position=tuple(position)))
-            for image, position in places
-        )
+        boxes = ((image, box_of(field, tuple(position), shape)) for image, position in places)
         yield [cut(pixels[image], _at_most(box, shape), fill=211) for image, box in boxes]
 
 
@@ -329,7 +329,7 @@ def draw_receptive_field(subject: Subject) -> Pictures:
     rows = []
     for layer in shown:
         position = middle(subject.shapes[layer]) if fields[layer] else (0, 0)
-        box = theoretical_box(model, shape, layer=layer, position=position)
+        box = box_of(fields[layer], position, shape)
         measure = jax.jit(
             partial(measured_field, model, layer=layer, position=position, prepare=subject.prepare)
         )

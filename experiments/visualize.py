@@ -166,7 +166,7 @@ def _subject(
         predictor,
         np.stack(images) if len(images) else images,
         names,
-        searched=None if dataset is None else dataset.test.images[: _EXAMPLES.value],
+        searched=dataset.test.images[: _EXAMPLES.value] if dataset and "filters" in whats else None,
         pattern=_LAYER.value,
         classes=[_class(each, predictor.spec.class_names) for each in _CLASS.value],
         recipe=_recipe(),
@@ -184,7 +184,12 @@ def _load(predictor: Predictor) -> tuple[Dataset | None, str]:
 
 
 def _examples(split: Split, class_names: Sequence[str]) -> tuple[list[np.ndarray], list[str]]:
-    """Returns the first example of each of eight classes, named by its class."""
+    """Returns the first example of each of eight classes, named by its class.
+
+    Where an example may be of many classes they are the first eight, by number.
+    """
+    if split.labels.ndim == 2:
+        return [*split.images[:8]], [f"test {i}" for i in range(len(split.images[:8]))]
     classes, first = (found[:8] for found in np.unique(split.labels, return_index=True))
     return [*split.images[first]], _distinct([class_names[label] for label in classes])
 

@@ -53,7 +53,15 @@ def theoretical_box(
     fields = theoretical_fields(model, image_shape)
     if layer not in fields:
         raise unknown("layer", layer, fields)
-    field = fields[layer]
+    return box_of(fields[layer], position, image_shape)
+
+
+def box_of(
+    field: tuple[ReceptiveField, ...] | None,
+    position: tuple[int, int],
+    image_shape: tuple[int, int, int],
+) -> Box:
+    """Returns what the unit at a position sees, `field` being its layer's; None is the image."""
     if field is None:
         return Box(0, 0, *image_shape[:2])
     (top, bottom), (left, right) = (f.of_unit(at) for f, at in zip(field, position, strict=True))

@@ -1,3 +1,6 @@
+import json
+import shutil
+
 import numpy as np
 from PIL import Image
 
@@ -36,3 +39,107 @@ def test_augmentation_is_drawn_and_wrong_input_is_told_in_one_line(tmp_path):
     for answer, message in zip(refused, messages, strict=True):
         assert answer.code == 2
         assert message in answer.err and answer.err.count("\n") == 1
+
+
+QUICK = ["--steps=2", "--examples=32"]
+
+
+def drawn(answer, cwd):
+    """The files that a command says it wrote, by their names, as arrays."""
+    assert answer.code == 0, answer.err
+    paths = [line.removeprefix("wrote ") for line in answer.err.splitlines() if "wrote" in line]
+    return {path.rpartition("/")[2]: np.asarray(Image.open(cwd / path)) for path in paths}
+
+
+def photograph(path, mode="RGB"):
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+    Image.fromarray(pixels).convert(mode).save(path)
+
+
+def test_a_run_is_looked_into(untrained, tmp_path):
+    run_dir = tmp_path / "run"
+    shutil.copytree(untrained, run_dir)
+    photograph(tmp_path / "mine.jpg")
+    lines = [
+        ["--what=attribution,filters,classes,receptive_field", "--layer=conv1", "--class=3,7"],
+        ["--what=feature_maps,deep_dream,kernels", "--layer=conv2$", "--image=mine.jpg"],
+    ]
+    lines = [["--workdir=run", *line, *QUICK] for line in lines]
+    answers = run_all("visualize", lines, cwd=tmp_path)
+    first, second = (drawn(answer, tmp_path) for answer in answers)
+    assert set(first) == {
+        "attribution.png",
+        "kernels_conv1.png",
+        "filters_conv1.png",
+        "classes.png",
+        "receptive_field.png",
+    }
+    assert set(second) == {"feature_maps_mine.png", "deep_dream.png", "image_kernels.png"}
+    assert first["attribution.png"].shape[0] > 8 * 160  # eight images below each other
+    assert first["classes.png"].shape[0] == 3 + 2 * (96 + 3)
+    assert second["feature_maps_mine.png"].shape[0] == 3 + 18 + 2 * (64 + 3)
+    assert all(picture.std() > 5 for each in (first, second) for picture in each.values())
+    assert {path.name for path in (run_dir / "figures").iterdir()} == {*first, *second}
+
+
+def test_without_data_the_network_alone_is_drawn_and_images_that_are_given(untrained, tmp_path):
+    run_dir = tmp_path / "run"
+    shutil.copytree(untrained, run_dir)
+    config = json.loads((run_dir / "config.json").read_text())
+    config["data"] |= {"name": "npz", "dir": "gone.npz"}
+    (run_dir / "config.json").write_text(json.dumps(config))
+    photograph(tmp_path / "mine.png")
+    lines = [
+        ["--layer=conv1", "--class=3,7", *QUICK],
+        ["--what=receptive_field", "--layer=conv1", "--image=mine.png"],
+        ["--what=attribution"],
+    ]
+    lines = [["--workdir=run", *line] for line in lines]
+    alone, given, refused = run_all("visualize", lines, cwd=tmp_path)
+    assert {*drawn(alone, tmp_path)} == {"kernels_conv1.png", "filters_conv1.png", "classes.png"}
+    assert "only filters and classes are drawn without images" in alone.err
+    assert {*drawn(given, tmp_path)} == {"receptive_field.png"}
+    assert refused.code == 2
+    assert "gone.npz" in refused.err and "or give --image=FILE" in refused.err
+    assert refused.err.count("\n") == 1
+
+
+def test_image_kernels_need_no_run(tmp_path):
+    for name in ("a.png", "b.png"):
+        photograph(tmp_path / name, mode="L" if name == "b.png" else "RGB")
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    lines = [
+        ["--what=kernels", "--image=a.png"],
+        ["--what=kernels", "--out=sheet.png", "--image", "a.png", "broken.png", "b.png"],
+        ["--what=kernels", "--image=broken.png"],
+        ["--what=kernels"],
+    ]
+    one, some, none, missing = run_all("visualize", lines, cwd=tmp_path)
+    assert drawn(one, tmp_path)["kernels.png"].shape[0] == 3 + 18 + 2 * (192 + 3)
+    assert some.code == none.code == missing.code == 2
+    assert np.asarray(Image.open(tmp_path / "sheet.png")).shape[0] == 3 + 18 + 3 * (192 + 3)
+    assert some.err.splitlines()[0] == "wrote sheet.png"
+    assert some.err.splitlines()[1].startswith("error: broken.png is no image")
+    assert none.err.startswith("error: broken.png is no image") and none.err.count("\n") == 1
+    assert "--image=FILE" in missing.err
+
+
+def test_wrong_input_for_a_run_is_told_in_one_line(untrained, tmp_path):
+    (tmp_path / "empty").mkdir()
+    shutil.copytree(untrained, tmp_path / "bare", ignore=shutil.ignore_patterns("checkpoints"))
+    lines = {
+        ("--what=classes",): "--workdir=DIR is missing",
+        ("--workdir=empty",): "no run directory",
+        ("--workdir=bare",): "no checkpoint",
+        (f"--workdir={untrained}", "--what=filters", "--layer=conv9"): "did you mean 'conv",
+        (f"--workdir={untrained}", "--what=filters", "--layer=logits"): "these can: conv1, conv2",
+        (f"--workdir={untrained}", "--what=classes", "--class=10"): "they are 0 to 9",
+        (f"--workdir={untrained}", "--what=classes", "--class=ten"): "no class 'ten'",
+        (f"--workdir={untrained}", "--what=clases"): "did you mean 'classes'",
+        (f"--workdir={untrained}", "--image=none.png"): "none.png",
+    }
+    answers = run_all("visualize", [*map(list, lines)], cwd=tmp_path)
+    for answer, message in zip(answers, lines.values(), strict=True):
+        assert answer.code == 2, answer.err
+        assert message in answer.err and answer.err.count("\n") == 1
+        assert answer.out == ""
