@@ -250,15 +250,8 @@ class Run:
             return self.feeder(taken)
 
     def _look(
-        self,
-        step: int,
-        state: TrainState,
-        sums: list,
-        since: float,
-        writers: Writers,
-        *,
-        save: bool,
-    ) -> TrainState:
+        self, step: int, state: PyTree, sums: list, since: float, writers: Writers, *, save: bool
+    ) -> PyTree:
         """Writes a row, evaluates and saves as is due; returns the state to go on with."""
         row = self._train_row(step, self._finite(sums, step, state), since)
         self._evaluate_and_save(step, state, row, writers, save=save)
