@@ -8,7 +8,14 @@ from typing import Any
 from cnn_jax.analysis import page
 from cnn_jax.analysis.page import Html, name, tag
 from cnn_jax.analysis.run_record import RunRecord, differing, group_names, grouped
-from cnn_jax.analysis.run_report import CAPTIONS, curves, duration, value_text, write_report
+from cnn_jax.analysis.run_report import (
+    CAPTIONS,
+    captioned,
+    curves,
+    duration,
+    value_text,
+    write_report,
+)
 from cnn_jax.training.metrics import spread
 
 Group = tuple[str, Sequence[RunRecord]]
@@ -53,7 +60,7 @@ def _body(title: str, groups: Sequence[Group], drawn: dict[str, str]) -> Iterabl
         "loss": "Loss: in training that of each run’s objective, in validation the cross-entropy.",
         **CAPTIONS,
     }
-    yield page.columns(*(page.figure(drawn[key], text) for key, text in captions.items()))
+    yield page.columns(*captioned(drawn, captions))
     yield tag("h2", "What differs")
     fields = differing([records[0].config for _, records in groups])
     if fields:

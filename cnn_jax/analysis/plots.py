@@ -159,7 +159,7 @@ def _epochs(axes: Axes, title: str) -> None:
     axes.margins(x=0.02)
     axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10]))
     axes.set_xlim(left=0)
-    if not axes.has_data():
+    if not any(len(line.get_xdata()) for line in axes.lines):
         axes.text(0.5, 0.5, "nothing recorded", color=MUTED, ha="center", transform=axes.transAxes)
 
 

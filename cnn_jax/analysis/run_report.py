@@ -81,9 +81,7 @@ def write_report(
 
 def _figures(findings: Findings) -> dict[str, Figure]:
     record, predictions = findings.record, findings.predictions
-    figures = {}
-    if record.rows:
-        figures |= curves([(_title(record), [record])])
+    figures = curves([(_title(record), [record])])
     if record.result:
         figures["time"] = plots.time_bars(record.result["seconds"])
     if predictions:
@@ -98,9 +96,15 @@ def _figures(findings: Findings) -> dict[str, Figure]:
 
 
 def curves(groups: Sequence[tuple[str, Sequence[RunRecord]]]) -> dict[str, Figure]:
-    """Returns the figures of the metric rows of named runs, by name."""
-    metrics = {metric: plots.metric_curves(groups, metric) for metric in ("accuracy", "loss")}
-    return metrics | {key: plots.column_curves(groups, key, COLUMNS[key]) for key in COLUMNS}
+    """Returns the figures of the metric rows of named runs, by name; of what some row has."""
+    rows = [row for _, records in groups for record in records for row in record.rows]
+    known = {name for row in rows for name in row}
+    metrics = [metric for metric in ("accuracy", "loss") if f"train_{metric}" in known]
+    return {metric: plots.metric_curves(groups, metric) for metric in metrics} | {
+        key: plots.column_curves(groups, key, title)
+        for key, title in COLUMNS.items()
+        if key in known
+    }
 
 
 def class_names(findings: Findings) -> Sequence[str]:
@@ -219,12 +223,13 @@ def _training(drawn: dict[str, str]) -> Iterable[Html]:
         "learning_rate": CAPTIONS["learning_rate"],
         "train_grad_norm": CAPTIONS["train_grad_norm"],
     }
-    if shown := _captioned(drawn, captions):
+    if shown := captioned(drawn, captions):
         yield tag("h2", "Training")
         yield page.columns(*shown)
 
 
-def _captioned(drawn: dict[str, str], captions: dict[str, str]) -> list[Html]:
+def captioned(drawn: dict[str, str], captions: dict[str, str]) -> list[Html]:
+    """Returns the figures there are with their captions, in the captions' order."""
     return [page.figure(drawn[key], text) for key, text in captions.items() if key in drawn]
 
 
@@ -251,11 +256,11 @@ def _test(findings: Findings, drawn: dict[str, str]) -> Iterable[Html]:
     labels = predictions.split.labels
     if predictions.multi_label:
         yield tag("p", "An image may be of several classes: each has a decision of its own.")
-        yield page.columns(*_captioned(drawn, captions))
+        yield page.columns(*captioned(drawn, captions))
         yield from _class_table(labels.sum(axis=0), per_label(predictions.logits, labels), names)
         return
     matrix = confusion_matrix(predictions.logits, labels)
-    yield page.columns(*_captioned(drawn, captions), tag("div", *_confused(matrix, names)))
+    yield page.columns(*captioned(drawn, captions), tag("div", *_confused(matrix, names)))
     yield from _class_table(matrix.sum(axis=1), per_class(matrix), names)
     wrong = predictions.mistakes(_SHOWN)
     if len(wrong):
@@ -323,7 +328,7 @@ def _costs(record: RunRecord, drawn: dict[str, str]) -> Iterable[Html]:
         "time": "Every second of the process belongs to one stage.",
         "images_per_second": CAPTIONS["images_per_second"],
     }
-    if shown := _captioned(drawn, captions):
+    if shown := captioned(drawn, captions):
         yield tag("h2", "Time")
         yield page.columns(*shown)
         if record.result and record.result.get("resumed_from_step"):

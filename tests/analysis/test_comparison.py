@@ -49,6 +49,15 @@ def test_the_page_holds_means_differences_and_every_run(tmp_path):
     assert "devices" not in page.text
 
 
+def test_columns_that_no_run_has_are_left_out(tmp_path):
+    """A population's members share their speed, which is in none of their rows."""
+    runs = [record(seed=i) for i in range(2)]
+    for row in (row for run in runs for row in run.rows):
+        del row["images_per_second"]
+    figures = {path.stem for path in write_comparison(tmp_path, named_groups(runs))[1:]}
+    assert figures == {"accuracy", "loss", "learning_rate", "train_grad_norm"}
+
+
 def test_runs_of_other_or_made_up_data_are_not_compared_silently(tmp_path):
     runs = [record(), record(synthetic=True)]
     runs[1].config.data.name = "synthetic"
