@@ -21,7 +21,7 @@ KEPT_LATEST = 2  # one more than needed, in case a crash damages the newest
 FORMAT = 1  # of the train state on disk; raise it when an older state can no longer be taken up
 
 
-class SaveError(Exception):
+class SaveError(OSError):
     """A checkpoint can't be written; those before it are as they were."""
 
 

@@ -59,7 +59,7 @@ class Saving:
         """Ends the run where something can't be written, or says so and goes on, by config."""
         try:
             yield
-        except (OSError, SaveError) as error:
+        except OSError as error:
             what = "" if isinstance(error, SaveError) else "metrics can't be written: "
             if self._train.on_save_error == "stop":
                 raise RunError(f"{what}{error}") from error
