@@ -110,8 +110,8 @@ def read_spec(workdir: Path) -> Spec:
     path = workdir / DATASET
     try:
         known = read_json(path)
-        shape, names = tuple(known["image_shape"]), tuple(known["class_names"])
-        return Spec(known["name"], shape, names, known["synthetic"])
+        lists = {name: tuple(known[name]) for name in ("image_shape", "class_names")}
+        return Spec(**(known | lists))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} is missing or damaged; a run writes it when it starts") from error
 

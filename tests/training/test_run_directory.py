@@ -4,14 +4,17 @@ from pathlib import Path
 import pytest
 
 from cnn_jax.config import Config, Data, Train
+from cnn_jax.data.spec import Spec
 from cnn_jax.errors import InputError
 from cnn_jax.training.run_directory import (
     check_run,
     create_run,
     read_config,
     read_json,
+    read_spec,
     write_atomically,
     write_json,
+    write_spec,
 )
 
 CONFIG = Config(name="a", train=Train(steps=3))
@@ -28,6 +31,12 @@ def test_a_run_holds_its_config(tmp_path):
     create_run(tmp_path / "deep" / "run", CONFIG)
     assert read_config(tmp_path / "deep" / "run") == CONFIG
     assert os.listdir(tmp_path / "deep" / "run") == ["config.json"]
+
+
+def test_the_facts_of_the_data_come_back_whole(tmp_path):
+    spec = Spec("made", (None, 8, 1), ("cat", "狗"), synthetic=True, multi_label=True)
+    write_spec(tmp_path, spec)
+    assert read_spec(tmp_path) == spec
 
 
 def test_checking_a_new_directory_does_not_make_it(tmp_path):
