@@ -2,7 +2,7 @@
 
     python -m experiments.train --config=lenet_digits --workdir=runs/teacher
     python -m experiments.distill --config=lenet_digits --teacher=runs/teacher \
-        --config.model.width=0.25 [--temperature=4] [--weight=0.9] [--workdir=DIR]
+        --config.model.width=0.5 [--temperature=4] [--weight=0.9] [--workdir=DIR]
 
 Hinton, Vinyals, Dean: Distilling the Knowledge in a Neural Network (arXiv 1503.02531). The loss is
 (1 - weight) · cross-entropy + weight · T² · KL(teacher ‖ student), both at temperature T.
