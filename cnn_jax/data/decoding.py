@@ -55,7 +55,7 @@ def decoded_batches(
       paths: read as far ahead as there is work for the threads.
       decode: decode(content) gives an image's pixels or raises BadImage.
       size: of a batch, at most.
-      threads: that decode; 0: one for each CPU. Pillow frees the interpreter's lock.
+      threads: that decode; 0: one for each CPU. Decoders free the interpreter's lock.
     """
     queue: Queue[Future | None] = Queue(_AHEAD * size)
     pool = ThreadPoolExecutor(threads or min(32, os.cpu_count() or 1))

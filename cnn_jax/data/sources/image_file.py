@@ -10,6 +10,8 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
+from cnn_jax.data.sources.fast_decoding import fast_pixels
+
 _ROTATED = (5, 6, 7, 8)  # values of the EXIF orientation that swap height and width
 _ORIENTATION = 0x0112
 _MODES = {1: "L", 3: "RGB"}
@@ -60,9 +62,21 @@ def decode_image(
       BadImage: the file is empty, truncated, corrupt, no image, of float pixels, or too large.
     """
     height, width = size if isinstance(size, tuple) else (size, size)
+    pixels = fast_pixels(content, channels=channels, at_least=(2 * height, 2 * width))
+    if pixels is None:
+        return _decode_by_pillow(content, height, width, channels)
+    if not size or pixels.shape[:2] == (height, width):
+        return pixels
+    image = Image.fromarray(pixels if channels == 3 else pixels[..., 0])
+    return np.array(_fit(image, height, width)).reshape(height, width, channels)
+
+
+def _decode_by_pillow(
+    content: bytes, height: int, width: int, channels: int
+) -> UInt8[np.ndarray, "h w c"]:
     with _open(content) as image:
         try:
-            if size and image.format == "JPEG":
+            if height and image.format == "JPEG":
                 image.draft(None, (2 * width, 2 * height))  # decodes at a coarser scale, if large
             image.load()
             ImageOps.exif_transpose(image, in_place=True)  # otherwise it copies what is upright
@@ -71,7 +85,7 @@ def decode_image(
         upright = _eight_bits(image)
         if upright.mode != _MODES[channels]:
             upright = upright.convert(_MODES[channels])
-        fitted = _fit(upright, height, width) if size else upright
+        fitted = _fit(upright, height, width) if height else upright
         return np.array(fitted).reshape(fitted.height, fitted.width, channels)
 
 
@@ -91,14 +105,15 @@ def fit_array(image: np.ndarray, size: int) -> np.ndarray:
     return np.stack(planes, axis=-1)
 
 
-def read_bytes(path: Path) -> bytes:
+def read_bytes(path: Path | str) -> bytes:
     """Returns a file's content.
 
     Raises:
       BadImage: the file can't be read.
     """
     try:
-        return path.read_bytes()
+        with open(path, "rb", buffering=0) as file:  # to make a buffer takes longer than to read
+            return file.read()
     except OSError as error:
         raise BadImage(f"can't be read ({error.strerror})") from error
 

@@ -27,7 +27,7 @@ def room_for(
 def in_threads(
     function: Callable[[int], Result], items: range, *, threads: int = 0
 ) -> Iterator[Result]:
-    """Yields the results in order; the first exception ends the work. Pillow frees the GIL.
+    """Yields the results in order; the first exception ends the work. Decoders free the GIL.
 
     `threads` is by default the number of processors, 32 at most.
     """
