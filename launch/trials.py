@@ -109,11 +109,11 @@ class Trials:
         """
         with self._alone():
             self._take_back_orphans()
-            first = self._next()
+            first = self._first()
             if first is None:
                 return []
             if first.group:
-                return sorted([first, *self._others_of(first.group)], key=_place)
+                return sorted([first, *self._take_others(first)], key=_place)
             seeds = shared_seeds(
                 self.settings.config["seed"],
                 self.settings.seeds,
@@ -125,6 +125,15 @@ class Trials:
             for point in points:
                 self._join(point, group)
             return points
+
+    def _first(self) -> Point | None:
+        """Returns the next trial, but none whose group is just being given back, one by one."""
+        held = []
+        while (point := self._next()) and self._others(point, TrialState.RUNNING):
+            held.append(point)
+        for each in held:
+            self._release(each)
+        return point
 
     def _next(self) -> Point | None:
         trials = self.study.get_trials(deepcopy=False)
@@ -145,14 +154,19 @@ class Trials:
         self.running[point.number] = point
         return point
 
-    def _others_of(self, group: Group) -> list[Point]:
-        waiting = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-        kept = group.to_json()
+    def _others(self, point: Point, state: TrialState) -> list[FrozenTrial]:
+        """Returns the other trials of a point's group, if it has one, that are in a state."""
+        if point.group is None:
+            return []
+        trials, kept = self.study.get_trials(deepcopy=False, states=(state,)), point.group.to_json()
+        alike = [trial for trial in trials if trial.user_attrs.get("group") == kept]
+        return [trial for trial in alike if trial.number != point.number]
+
+    def _take_others(self, first: Point) -> list[Point]:
         points = []
-        for trial in waiting:
-            if trial.user_attrs.get("group") == kept:
-                self._storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
-                points.append(self._open(optuna.Trial(self.study, trial._trial_id)))
+        for trial in self._others(first, TrialState.WAITING):
+            self._storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
+            points.append(self._open(optuna.Trial(self.study, trial._trial_id)))
         return points
 
     def _companions(self, first: Point) -> list[Point]:

@@ -145,6 +145,19 @@ def test_what_has_been_trained_is_not_trained_again_for_those_not_yet_told(fake_
     assert starts(fake_train) == {"0000/together_0": 1}
 
 
+def test_a_group_that_is_being_given_back_is_left_until_it_is_whole(fake_train):
+    given = settings(fake_train, RATES, together=16)
+    ours, theirs = pool.open_trials(given), pool.open_trials(given)
+    points = ours.ask()
+    for point in points:
+        assert theirs.ask() == []
+        ours.give_back(point)
+    taken = theirs.ask()
+    assert [point.number for point in taken] == [0, 1, 2]
+    for point in taken:
+        theirs.give_back(point)
+
+
 def test_a_group_that_is_no_longer_whole_is_trained_alone(fake_train):
     given = settings(fake_train, RATES, together=16)
     trials = pool.open_trials(given)
