@@ -7,6 +7,8 @@ gets a new directory under runs/.
 
 With --check nothing is trained and no data or device touched: the config is validated and printed
 as a JSON line; so is, for each --also="--config.FIELD=VALUE ...", the config with those flags too.
+With --variable a last line names the numbers that may differ between members of a population, and
+those of them that may not be zero in some and something else in others.
 
 Several processes, started with the same --workdir on a file system they share, are one run. Slurm,
 Open MPI and Cloud TPU tell them of each other; elsewhere each is started with --coordinator,
@@ -31,7 +33,7 @@ from cnn_jax.training import processes
 from cnn_jax.training.clock import Clock, process_start
 from cnn_jax.training.interruption import Stopped
 from cnn_jax.training.loop import train_and_evaluate
-from cnn_jax.training.members import member_configs
+from cnn_jax.training.members import ALL_OR_NONE, VARIABLE, member_configs
 from cnn_jax.training.population import train_population
 from experiments import command_line
 
@@ -39,6 +41,7 @@ _CONFIG = command_line.define_config()
 _WORKDIR = flags.DEFINE_string("workdir", None, "run directory; default: a new one under runs/")
 _CHECK = flags.DEFINE_boolean("check", False, "only validate and print the complete config")
 _ALSO = flags.DEFINE_multi_string("also", [], "with --check: more flags, to check as well")
+_VARIABLE = flags.DEFINE_boolean("variable", False, "with --check: say what members can differ in")
 _COORDINATOR = flags.DEFINE_string("coordinator", None, "address:port of process 0, if several")
 _PROCESS_ID = flags.DEFINE_integer("process_id", None, "number of this process, from 0")
 _NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "how many processes there are")
@@ -48,7 +51,10 @@ def main(argv: Sequence[str]) -> None:
     """Runs the command."""
     command_line.refuse_arguments(argv)
     if _CHECK.value:
-        return check(_ALSO.value)
+        check(_ALSO.value)
+        if _VARIABLE.value:
+            print(json.dumps({"variable": VARIABLE, "all_or_none": ALL_OR_NONE}))
+        return
     config = command_line.read_config(_CONFIG)
     several = processes.join(_COORDINATOR.value, _PROCESS_ID.value, _NUM_PROCESSES.value)
     if several and not _WORKDIR.value:

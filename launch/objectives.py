@@ -34,6 +34,11 @@ class Objective(NamedTuple):
         """Whether it is measured, again and again, on the validation split."""
         return self.name.startswith(_PREFIX)
 
+    @property
+    def of_time(self) -> bool:
+        """Whether it measures how long something takes, which depends on what runs beside it."""
+        return self.name in COSTS and self.name != "parameters"
+
     def curve(self, rows: Sequence[Mapping[str, float]]) -> list[float]:
         """Returns its values in a run's metric rows, in their order."""
         return [row[self.name] for row in rows if self.name in row]

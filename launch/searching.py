@@ -12,9 +12,12 @@ SAMPLERS = {
     "qmc": lambda seed: samplers.QMCSampler(
         qmc_type="halton", scramble=True, seed=0, warn_independent_sampling=False
     ),
-    "tpe": lambda seed: samplers.TPESampler(seed=seed),
+    # With a constant liar a trial keeps away from those that are running.
+    "tpe": lambda seed: samplers.TPESampler(seed=seed, constant_liar=True),
     "cmaes": lambda seed: samplers.CmaEsSampler(seed=seed, warn_independent_sampling=False),
 }
+# These learn from finished trials: of many asked for at once all but the first are worse chosen.
+ADAPTIVE = ("tpe", "cmaes")
 # Counted in evaluations of a trial's first seed, from 0.
 PRUNERS = {
     "none": pruners.NopPruner,

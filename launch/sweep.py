@@ -2,15 +2,21 @@
 
     python -m launch.sweep --config=NAME --param=FIELD=VALUES ... --workdir=DIR
         [--trials=50] [--sampler=tpe] [--pruner=median] [--seeds=3] [--objective=-validation_loss]
-        [--workers=4] [--storage=postgresql+psycopg://...] [--config.FIELD=VALUE ...]
+        [--workers=4] [--together=16] [--storage=postgresql+psycopg://...]
+        [--config.FIELD=VALUE ...]
 
 `launch.space` says what VALUES can be, and what a --space=FILE.py. Without --trials every point of
 a space of lists and steps is run, a grid. A trial's value is the mean over its seeds of the best
 validation accuracy, or of another --objective; several objectives, "validation_accuracy,
 -parameters", give a Pareto front. Pruning looks at the first seed, evaluation by evaluation.
 
+The seeds of a trial are trained together by one command, and so are trials that differ only in
+numbers that members of a population can differ in: up to --together runs, 1 for each its own. With
+a pruner only the seeds after the first are, and nothing is if a time is an objective. What the
+training command refuses to train together is trained alone.
+
 DIR gets `trials.csv`, `best.json` (a config that `experiments.train` takes), `sweep.html`, a run
-directory for each trial and seed under `trials/`, what they said under `logs/`, and the journal
+directory for each trial and seed below `trials/`, what they said under `logs/`, and the journal
 that Optuna keeps: the same command goes on where it was stopped, and on another machine that shares
 DIR it joins in. With a database as --storage the machines needn't share DIR, but a trial goes on
 from its checkpoint only where they do. Ends with one JSON object on stdout.
@@ -28,10 +34,10 @@ from launch import command_line, pool, results
 from launch.command_line import LaunchError
 from launch.devices import places
 from launch.manifest import write_manifest
-from launch.objectives import check_validation, parse_objectives
-from launch.searching import PRUNERS, SAMPLERS
+from launch.objectives import Objective, check_validation, parse_objectives
+from launch.searching import ADAPTIVE, PRUNERS, SAMPLERS
 from launch.space import Space, corners, grid, parse_parameter, read_space, space_of
-from launch.training import check
+from launch.training import check_together
 from launch.trials import Settings
 
 _PARAM = flags.DEFINE_multi_string("param", [], "FIELD=VALUES; see launch/space.py")
@@ -45,9 +51,12 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "where the sweep lies")
 _STORAGE = flags.DEFINE_string("storage", "", "database URL or journal file; one in the workdir")
 _STUDY = flags.DEFINE_string("study", None, "its name in the storage; the config's")
 _WORKERS = flags.DEFINE_integer("workers", 1, "training processes at a time here", lower_bound=1)
+_TOGETHER = flags.DEFINE_integer("together", None, "most runs of one command", lower_bound=1)
 _SHARE = flags.DEFINE_boolean("share", False, "let several workers use one device or core")
 _FAILURES = flags.DEFINE_integer("failures", 3, "equal ones in a row that end it", lower_bound=1)
 _GRACE = flags.DEFINE_integer("grace", 120, "in a database: seconds of silence", lower_bound=2)
+
+_FEW, _MANY = 4, 16  # that are trained together: points of a sampler that learns, and runs
 
 
 def main(argv: Sequence[str]) -> int | None:
@@ -89,22 +98,34 @@ def read_settings(arguments: Sequence[str]) -> Settings:
     if sampler != "grid" and not _TRIALS.value:
         raise LaunchError(f"--sampler={sampler} never ends by itself; give --trials=N")
     size = len(grid(space)) if sampler == "grid" else _TRIALS.value
-    config = check(arguments, points)
+    config, variable = check_together(arguments, points)
     check_validation(objectives, config)
-    population = config.get("population", {})
-    if population.get("seeds") or population.get("values"):
+    if any(config["population"].get(name) for name in ("seeds", "values", "halving")):
         raise LaunchError("the config is a population; a sweep takes --param and --seeds=N instead")
+    trials = min(size, _TRIALS.value or size)
     return Settings(
         arguments=tuple(arguments),
         config=config,
         space=space,
         objectives=objectives,
         seeds=_SEEDS.value,
-        trials=min(size, _TRIALS.value or size),
+        trials=trials,
         sampler=sampler,
         workdir=Path(_WORKDIR.value).absolute(),
         failures=_FAILURES.value,
+        together=_runs_together(objectives, sampler, trials),
+        variable=variable,
     )
+
+
+def _runs_together(objectives: Sequence[Objective], sampler: str, trials: int) -> int:
+    """Returns how many runs may share a command, by default so that all workers have some."""
+    if any(each.of_time for each in objectives):
+        return 1  # the time a run takes alone is what is measured
+    if _TOGETHER.value:
+        return _TOGETHER.value
+    points = min(-(-trials // _WORKERS.value), _FEW if sampler in ADAPTIVE else _MANY)
+    return min(_MANY, points * _SEEDS.value)
 
 
 def _read_space() -> Space:

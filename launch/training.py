@@ -13,6 +13,7 @@ from typing import Any
 
 from launch.command_line import LaunchError
 from launch.devices import Place
+from launch.together import Variable
 
 _PR_SET_PDEATHSIG = 1  # prctl(2): the signal a process gets when its parent dies
 
@@ -37,12 +38,25 @@ def check(arguments: Sequence[str], variants: Sequence[Mapping[str, Any]] = ()) 
       LaunchError: the training command would refuse them, or refuse them with the fields of one of
         the variants set as well.
     """
+    return check_together(arguments, variants)[0]
+
+
+def check_together(
+    arguments: Sequence[str], variants: Sequence[Mapping[str, Any]] = ()
+) -> tuple[dict[str, Any], Variable]:
+    """Returns as `check` does, and in what runs that are trained together may differ.
+
+    Raises:
+      LaunchError: as `check` does.
+    """
     also = [f"--also={shlex.join(field_flags(fields))}" for fields in variants]
-    command = [sys.executable, "-m", "experiments.train", *arguments, "--check", *also]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "experiments.train", *arguments, "--check", "--variable"]
+    done = subprocess.run([*command, *also], capture_output=True, text=True, check=False)
     if done.returncode:
         raise LaunchError(_last_line(done.stderr).removeprefix("error: "))
-    return json.loads(done.stdout.splitlines()[0])
+    config, *_, variable = map(json.loads, done.stdout.splitlines())
+    names = variable["variable"], variable["all_or_none"]
+    return config, Variable(*map(frozenset, names))
 
 
 class Training:

@@ -22,7 +22,9 @@ from launch.command_line import LaunchError
 from launch.objectives import Objective
 from launch.space import Space, grid
 from launch.storage import ask_again, asked_for, home
+from launch.together import Group, Variable, shared_seeds
 
+_LOOK_AHEAD = 4  # trials to look at for each that can be trained together with others
 _MOST_DEATHS = 3  # of one trial: it may be what kills them, by the memory it takes
 
 
@@ -31,7 +33,8 @@ class Settings:
     """What a sweep is.
 
     `arguments` go to every training command, `config` is what they make; `trials` is how many
-    points there will be; after `failures` trials in a row that fail at once, the sweep stops.
+    points there will be; after `failures` trials in a row that fail at once, the sweep stops. At
+    most `together` runs share a training command, if they differ in nothing but `variable` fields.
     """
 
     arguments: tuple[str, ...]
@@ -43,17 +46,23 @@ class Settings:
     sampler: str
     workdir: Path
     failures: int = 3
+    together: int = 1
+    variable: Variable = field(default_factory=Variable)
 
 
 @dataclass
 class Point:
-    """A trial that is ours: the fields it sets, its lock, and how far it has come."""
+    """A trial that is ours: the fields it sets, its lock, and how far it has come.
+
+    `group` says with which others it is trained, None before that is settled.
+    """
 
     trial: optuna.Trial
     fields: Mapping[str, Any]
     lock: TextIO
     home: int
     reported: int
+    group: Group | None = None
     latest: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -68,6 +77,7 @@ class Trials:
     Attributes:
       running: ours, by number.
       stopping: whether the workers should save and end.
+      together: at most so many runs that haven't begun share a command.
     """
 
     def __init__(
@@ -75,7 +85,8 @@ class Trials:
     ):
         self.settings, self.study, self._storage = settings, study, storage
         self.running: dict[int, Point] = {}
-        self.stopping = False
+        self.stopping, self.together = False, settings.together
+        self._pruned = not isinstance(study.pruner, optuna.pruners.NopPruner)
         self._in_a_row: list[tuple[int, str]] = []
         self._in_database = isinstance(storage, optuna.storages.RDBStorage)
         self._next_beat = 0.0
@@ -91,23 +102,104 @@ class Trials:
             for point in points[: self.settings.trials - asked_for(trials)]:
                 self.study.enqueue_trial(point)
 
-    def ask(self) -> Point | None:
-        """Returns the next trial to run, None if there is none now."""
+    def ask(self) -> list[Point]:
+        """Returns the next trials to run, a group; none if there are none now.
+
+        Of a group that was begun before, those may be missing that have finished.
+        """
         with self._alone():
             self._take_back_orphans()
-            trials = self.study.get_trials(deepcopy=False)
-            waiting = any(trial.state == TrialState.WAITING for trial in trials)
-            if not waiting and asked_for(trials) >= self.settings.trials:
-                return None
-            self.study.sampler = searching.sampler(self.settings.sampler, len(trials))
-            trial = self.study.ask()
-            lock = locks.take(self._lock_file(trial.number))
-            self._beat(trial)
-            fields = self.settings.space(trial)
+            first = self._first()
+            if first is None:
+                return []
+            if first.group:
+                return sorted([first, *self._take_others(first)], key=_place)
+            seeds = shared_seeds(
+                self.settings.config["seed"],
+                self.settings.seeds,
+                most=self.together,
+                pruned=self._pruned,
+            )
+            points = [first, *self._companions(first)]
+            group = Group(tuple(point.home for point in points), seeds)
+            for point in points:
+                self._join(point, group)
+            return points
+
+    def _first(self) -> Point | None:
+        """Returns the next trial, but none whose group is just being given back, one by one."""
+        held = []
+        while (point := self._next()) and self._others(point, TrialState.RUNNING):
+            held.append(point)
+        for each in held:
+            self._release(each)
+        return point
+
+    def _next(self) -> Point | None:
+        trials = self.study.get_trials(deepcopy=False)
+        waiting = any(trial.state == TrialState.WAITING for trial in trials)
+        if not waiting and asked_for(trials) >= self.settings.trials:
+            return None
+        self.study.sampler = searching.sampler(self.settings.sampler, len(trials))
+        return self._open(self.study.ask())
+
+    def _open(self, trial: optuna.Trial) -> Point:
+        lock = locks.take(self._lock_file(trial.number))
+        self._beat(trial)
+        fields = self.settings.space(trial)
         reported = len(trial.storage.get_trial(trial._trial_id).intermediate_values)
-        point = Point(trial, fields, lock, home(trial), reported)
+        kept = trial.user_attrs.get("group")
+        group = Group.from_json(kept) if kept else None
+        point = Point(trial, fields, lock, home(trial), reported, group)
         self.running[point.number] = point
         return point
+
+    def _others(self, point: Point, state: TrialState) -> list[FrozenTrial]:
+        """Returns the other trials of a point's group, if it has one, that are in a state."""
+        if point.group is None:
+            return []
+        trials, kept = self.study.get_trials(deepcopy=False, states=(state,)), point.group.to_json()
+        alike = [trial for trial in trials if trial.user_attrs.get("group") == kept]
+        return [trial for trial in alike if trial.number != point.number]
+
+    def _take_others(self, first: Point) -> list[Point]:
+        points = []
+        for trial in self._others(first, TrialState.WAITING):
+            self._storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
+            points.append(self._open(optuna.Trial(self.study, trial._trial_id)))
+        return points
+
+    def _companions(self, first: Point) -> list[Point]:
+        """Returns new trials that can be trained together with one, as many as may be.
+
+        Those asked for in vain wait in the queue.
+        """
+        most = 1 if self._pruned else self.together // self.settings.seeds
+        program, points, strangers = self.settings.variable.program(first.fields), [first], []
+        if not self.settings.variable.numbers(first.fields) or self.twin(first):
+            return []
+        adaptive = self.settings.sampler in searching.ADAPTIVE
+        for _ in range((most - 1) * (1 if adaptive else _LOOK_AHEAD)):
+            if len(points) == most or (point := self._next()) is None:
+                break
+            fits = self.settings.variable.program(point.fields) == program
+            fits = fits and point.group is None and not self.twin(point)
+            fits = fits and all(point.fields != other.fields for other in points)
+            (points if fits else strangers).append(point)
+        for point in strangers:
+            self._release(point)
+        return points[1:]
+
+    def _join(self, point: Point, group: Group) -> None:
+        point.group = group
+        point.trial.set_user_attr("group", group.to_json())
+
+    def part(self, points: Sequence[Point], *, all_others: bool) -> None:
+        """Has each run of these trials trained alone from now on, or `all_others` as well."""
+        if all_others:
+            self.together = 1
+        for point in points:
+            self._join(point, point.group.apart(point.home))
 
     def finished(self) -> bool:
         """Whether nothing is left to do, by anybody."""
@@ -163,16 +255,25 @@ class Trials:
     def give_back(self, point: Point, *, death: str | None = None) -> None:
         """Puts a trial back into the queue, to go on from its checkpoint.
 
-        A `death` is why its process ended; a trial that dies again and again has failed.
+        A `death` is why its process ended; a trial that dies again and again has failed. One that
+        died so with others is tried alone before.
         """
         deaths = point.trial.user_attrs.get("deaths", 0) + (death is not None)
-        if deaths >= _MOST_DEATHS:
+        if deaths >= _MOST_DEATHS and point.group.runs == 1:
             return self.fail(point, f"{death}, {deaths} times", at_once=False)
-        del self.running[point.number]
-        with self._alone(), contextlib.suppress(UpdateFinishedTrialError):
-            point.lock.close()
+        with contextlib.suppress(UpdateFinishedTrialError):
+            if deaths >= _MOST_DEATHS:
+                deaths = 0
+                self.part([point], all_others=False)
             if death:
                 point.trial.set_user_attr("deaths", deaths)
+        with self._alone():
+            self._release(point)
+
+    def _release(self, point: Point) -> None:
+        del self.running[point.number]
+        point.lock.close()
+        with contextlib.suppress(UpdateFinishedTrialError):
             self._storage.set_trial_state_values(point.trial._trial_id, TrialState.WAITING)
 
     def fail(self, point: Point, reason: str, *, at_once: bool) -> None:
@@ -236,3 +337,7 @@ class Trials:
 
     def _alone(self) -> contextlib.AbstractContextManager[None]:
         return locks.one_at_a_time(self.settings.workdir / ".asking.lock")
+
+
+def _place(point: Point) -> int:
+    return point.group.homes.index(point.home)

@@ -25,7 +25,7 @@ VARIABLE = (
     *(f"data.augment.{name}" for name in STRENGTHS),
 )
 # Set to zero these are another program or another state, and not that of a number near zero.
-_ALL_OR_NONE = (
+ALL_OR_NONE = (
     "optim.momentum",
     "optim.clip_norm",
     "data.augment.resized_crop",
@@ -56,7 +56,7 @@ def member_configs(config: Config) -> list[Config]:
     ]
     for member in members:
         _check(member)
-    for path in _ALL_OR_NONE:
+    for path in ALL_OR_NONE:
         on = {is_on(flatten(member)[path]): flatten(member)[path] for member in members}
         if len(on) > 1:
             raise InputError(
@@ -83,7 +83,10 @@ def combinations(population: Population) -> list[dict[str, float]]:
             "population.combine=product"
         )
     combine = zip if population.combine == "zip" and lists else itertools.product
-    return [dict(zip(lists, values, strict=True)) for values in combine(*lists.values())]
+    made = list(combine(*lists.values()))
+    if len(set(made)) < len(made):
+        raise InputError(f"population.values: '{population.values}' should be different numbers")
+    return [dict(zip(lists, values, strict=True)) for values in made]
 
 
 def differing(members: Sequence[Config]) -> list[str]:
@@ -116,7 +119,7 @@ def _read(part: str) -> tuple[str, list[float]]:
         values = [float(value) for value in text.split(",")] if equals else []
     except ValueError:
         values = []
-    if not values or len(set(values)) < len(values):
+    if not values:
         raise InputError(
             f"population.values: '{part}' should be a field and different numbers, such as "
             f"{path}=0.01,0.03"

@@ -20,7 +20,7 @@ WRONG = {
 def answers(tmp_path_factory):
     place = tmp_path_factory.mktemp("check")
     good = [
-        LENET, "--check", "--workdir=run", "--config.train.steps=4",
+        LENET, "--check", "--variable", "--workdir=run", "--config.train.steps=4",
         "--also=--config.optim.learning_rate=1 --config.model.dropout=0.5",
         "--also=--config.data.augment.flip=true '--config.optim.milestones=(0.5,0.75)'",
     ]  # fmt: skip
@@ -32,12 +32,14 @@ def answers(tmp_path_factory):
 
 def test_each_complete_config_is_a_line_and_none_leaves_a_trace_in_the_next(answers):
     assert answers[0].code == 0, answers[0].err
-    plain, second, third = map(json.loads, answers[0].out.splitlines())
+    plain, second, third, differ = map(json.loads, answers[0].out.splitlines())
     assert (plain["train"]["steps"], plain["train"]["epochs"]) == (4, None)
     assert (second["optim"]["learning_rate"], second["model"]["dropout"]) == (1.0, 0.5)
     assert third["optim"]["milestones"] == [0.5, 0.75] and third["data"]["augment"]["flip"]
     assert third["optim"]["learning_rate"] == plain["optim"]["learning_rate"]
     assert third["model"]["dropout"] is None
+    assert "optim.learning_rate" in differ["variable"]
+    assert set(differ["all_or_none"]) < set(differ["variable"])
 
 
 @pytest.mark.parametrize("case", WRONG)

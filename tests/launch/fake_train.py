@@ -2,7 +2,8 @@
 
 `model.name` says how a run goes: well, fails, dies (killed at its start, then goes on), mortal
 (killed at every start), waits (until it is stopped, and ends well when it is started again) or
-straggles (waits, a step later, if its learning rate is 0.9); ends75 stops by itself once.
+straggles (waits, a step later, if its learning rate is 0.9); ends75 stops by itself once. In a
+population a member that diverges does so if its learning rate is 0.9, and loners are refused.
 """
 
 import json
@@ -23,8 +24,11 @@ FIELDS = {
     "data.validation_fraction": 0.1,
     "data.validation_split": "",
     "population.seeds": 0,
+    "population.values": "",
+    "population.combine": "product",
     "parallel": "jit",
 }
+VARIABLE = ["optim.learning_rate", "optim.momentum"]
 
 
 def wrong(text, code=2):
@@ -68,7 +72,54 @@ def waits(values):
     return values["model.name"] == "waits" or (values["model.name"] == "straggles" and late)
 
 
+def members_of(values):
+    """Returns each member's fields; of a single run, none."""
+    if not (values["population.seeds"] or values["population.values"]):
+        return []
+    parts = values["population.values"].split(";") if values["population.values"] else []
+    lists = [(n.strip(), map(float, v.split(","))) for n, _, v in (p.partition("=") for p in parts)]
+    assert values["population.combine"] == "zip" or not lists
+    combinations = list(zip(*(each for _, each in lists), strict=True)) or [()]
+    return [
+        values | dict(zip((n for n, _ in lists), numbers, strict=True)) | {"seed": seed}
+        for numbers in combinations
+        for seed in range(values["seed"], values["seed"] + max(1, values["population.seeds"]))
+    ]
+
+
+def leave_member(member, number, workdir):
+    """Leaves what the run alone would have left, on the way."""
+    own = workdir / "members" / f"{number:03d}"
+    own.mkdir(parents=True)
+    alone = member | {name: FIELDS[name] for name in FIELDS if name.startswith("population.")}
+    (own / "config.json").write_text(json.dumps(nested(alone)))
+    diverges = member["model.name"] == "diverges" and member["optim.learning_rate"] == 0.9
+    rows = [] if diverges else [metrics(member, i) for i in range(1, member["train.steps"] + 1)]
+    (own / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    ended = "diverged" if diverges else "finished"
+    (own / "result.json").write_text(json.dumps(result_of(member, 0) | {"ended": ended}))
+
+
+def metrics(values, step):
+    return {"step": step, "epoch": step, "validation_accuracy": accuracy(values, step)}
+
+
+def result_of(values, first):
+    return {
+        "seed": values["seed"],
+        "steps": values["train.steps"],
+        "resumed_from_step": first,
+        "test_accuracy": accuracy(values, 3) - 0.05,
+        "parameters": 100 + int(100 * values["optim.momentum"]),
+        "train_seconds": 1.0,
+        "seconds": {"train": 1.0},
+    }
+
+
 def train(values, workdir):
+    members = members_of(values)
+    if members and values["model.name"] == "loner":
+        wrong("loners can't be trained together")
     workdir.mkdir(parents=True, exist_ok=True)
     (workdir / "config.json").write_text(json.dumps(nested(values)))
     with open(workdir / "starts", "a") as file:
@@ -81,7 +132,9 @@ def train(values, workdir):
         wrong(f"there is no data in {workdir}", code=1)
     with open(workdir / "metrics.jsonl", "a") as file:
         for step in range(first + 1, values["train.steps"] + 1):
-            row = {"step": step, "epoch": step, "validation_accuracy": accuracy(values, step)}
+            row = metrics(values, step)
+            if members:
+                row["members"] = [metrics(member, step) for member in members]
             print(json.dumps(row), file=file, flush=True)
             if name == "mortal" or (name == "dies" and not again):
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -90,15 +143,9 @@ def train(values, workdir):
             if waits(values) and not again and step == (2 if name == "straggles" else 1):
                 signal.sigwait([signal.SIGTERM])
                 sys.exit(75)
-    result = {
-        "seed": values["seed"],
-        "resumed_from_step": first,
-        "test_accuracy": accuracy(values, 3) - 0.05,
-        "parameters": 100 + int(100 * values["optim.momentum"]),
-        "train_seconds": 1.0,
-        "seconds": {"train": 1.0},
-    }
-    (workdir / "result.json").write_text(json.dumps(result))
+    for number, member in enumerate(members):
+        leave_member(member, number, workdir)
+    (workdir / "result.json").write_text(json.dumps(result_of(values, first)))
 
 
 if __name__ == "__main__":
@@ -107,6 +154,7 @@ if __name__ == "__main__":
     if "--check" in own:
         for extra in ("", *own.get("--also", [])):
             print(json.dumps(nested(read([*sys.argv[1:], *shlex.split(extra)])[0])))
+        print(json.dumps({"variable": VARIABLE, "all_or_none": ["optim.momentum"]}))
     else:
         if not waits(given):
             signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])

@@ -4,7 +4,7 @@ from launch import pool
 from launch.devices import Place
 from launch.objectives import parse_objectives
 from launch.space import grid, parse_parameter, space_of
-from launch.training import check
+from launch.training import check_together
 from launch.trials import Settings
 
 RATES = "optim.learning_rate=0.1,0.2,0.4"
@@ -15,9 +15,11 @@ def settings(place, *params, arguments=(), objective="validation_accuracy", **op
     space = space_of([parse_parameter(text) for text in params or (RATES,)])
     sampler = options.setdefault("sampler", "grid")
     options.setdefault("trials", len(grid(space)) if sampler == "grid" else 4)
+    config, variable = check_together(arguments)
     return Settings(
         arguments=arguments,
-        config=check(arguments),
+        config=config,
+        variable=variable,
         space=space,
         objectives=parse_objectives(objective.split(",")),
         seeds=options.pop("seeds", 1),
@@ -36,7 +38,7 @@ def starts(place):
     """Returns how often each run directory's training command was started."""
     return {
         str(path.parent.relative_to(place / "sweep/trials")): len(path.read_text().splitlines())
-        for path in sorted(place.rglob("starts"))
+        for path in sorted((place / "sweep").rglob("starts"))
     }
 
 

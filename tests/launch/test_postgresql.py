@@ -97,22 +97,27 @@ def test_two_machines_share_a_sweep_and_its_trials(server, fake_train):
     assert not (fake_train / "sweep/journal.log").exists()
 
 
-def test_a_silent_trial_is_given_back_and_resumed(server, fake_train):
-    given = settings(fake_train, "model.name=waits")
+@pytest.mark.parametrize(
+    ("rates", "where"), [("0.1", "0000/seed_0"), ("0.1,0.3", "0000/together_0")]
+)
+def test_silent_trials_are_given_back_and_resumed(server, fake_train, rates, where):
+    params = "model.name=waits", f"optim.learning_rate={rates}"
+    given, study = settings(fake_train, *params, together=2), f"silent{len(rates)}"
     pid = os.fork()
     if not pid:
         try:
-            run(given, storage=server, study="silent", grace=2)
+            run(given, storage=server, study=study, grace=2)
         finally:
             os._exit(1)
     while not list(fake_train.rglob("metrics.jsonl")):
         pass
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
-    trials = run(given, storage=server, study="silent", grace=2)
-    assert states(trials) == ["FAIL", "COMPLETE"]
-    assert starts(fake_train) == {"0000/seed_0": 2}
-    assert trials.study.best_trial.user_attrs["home"] == 0
+    trials = run(given, storage=server, study=study, grace=2)
+    count = given.trials
+    assert states(trials) == ["FAIL"] * count + ["COMPLETE"] * count
+    assert starts(fake_train) == {where: 2}
+    assert trials.study.best_trial.user_attrs["home"] == count - 1  # the better rate's
 
 
 def test_another_sweep_of_that_name_is_refused(server, fake_train):

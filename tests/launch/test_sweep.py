@@ -14,6 +14,7 @@ FAKE = ["--config=mine", "--param=optim.learning_rate=0.1,0.2", "--workdir=sweep
 REAL = [
     "--config=lenet_digits",
     "--param=optim.learning_rate=1e-5,0.03",
+    "--seeds=2",
     "--workdir=sweep",
     "--config.train.steps=20",
     "--config.train.eval_every=10",
@@ -40,9 +41,16 @@ def test_a_real_sweep_finds_the_better_rate_by_the_validation_split(real):
     with open(place / "sweep/trials.csv") as file:
         rows = list(csv.DictReader(file))
     for i, row in enumerate(rows):
-        result = json.loads((place / f"sweep/trials/{i:04d}/seed_0/result.json").read_text())
-        assert float(row["validation_accuracy"]) == result["best_validation"]["accuracy"]
-    assert len(answer.err.splitlines()) == 2
+        pair = [_member(place, 2 * i + seed)["best_validation"]["accuracy"] for seed in range(2)]
+        assert float(row["validation_accuracy"]) == pytest.approx(sum(pair) / 2)
+    first, *others = answer.err.splitlines()
+    assert first == "trials 0, 1: 4 runs are trained together in trials/0000/together_0"
+    assert len(others) == 2
+
+
+def _member(place, number):
+    path = place / f"sweep/trials/0000/together_0/members/{number:03d}/result.json"
+    return json.loads(path.read_text())
 
 
 def test_its_best_config_is_one_that_the_training_command_takes(real):
@@ -52,6 +60,18 @@ def test_its_best_config_is_one_that_the_training_command_takes(real):
     config = json.loads(answer.out)
     assert config == json.loads((place / "sweep/best.json").read_text())
     assert (config["optim"]["learning_rate"], config["train"]["steps"]) == (0.03, 20)
+
+
+def test_a_run_of_it_comes_to_what_its_config_comes_to_alone(real):
+    place, _ = real
+    answer = run("train", "--config=sweep/best.json", "--workdir=alone", cwd=place)
+    assert answer.code == 0, answer.err
+    alone = json.loads((place / "alone/result.json").read_text())
+    together = _member(place, 2)  # the second rate's first seed
+    assert alone["seed"] == together["seed"] == 0
+    for name in ("test_accuracy", "test_loss"):
+        assert together[name] == pytest.approx(alone[name], abs=1e-4)
+    assert together["best_validation"] == pytest.approx(alone["best_validation"], abs=1e-4)
 
 
 def test_its_page_needs_nothing_but_itself(real):
@@ -104,6 +124,13 @@ def test_workers_are_held_to_cores_of_their_own(fake_place):
     assert answer.code == 0, answer.err
     cores = [path.read_text().split() for path in (fake_place / "pinned").rglob("starts")]
     assert len(cores) == 2 and not set(cores[0]) & set(cores[1])
+
+
+def test_together_says_how_many_runs_share_a_command(fake_place):
+    (answer,) = run_all("sweep", [[*FAKE[:2], "--workdir=alone", "--together=1"]], cwd=fake_place)
+    assert answer.code == 0, answer.err
+    assert "together" not in answer.err
+    assert (fake_place / "alone/trials/0001/seed_0").exists()
 
 
 def test_a_space_in_a_file(fake_place):

@@ -27,7 +27,7 @@ def test_finished_trials_are_sorted_and_running_ones_on_top(fake_train, no_page)
 
 def test_a_running_trial_shows_how_far_it_is(fake_train, no_page):
     trials = pool.open_trials(settings(fake_train))
-    point = trials.ask()
+    (point,) = trials.ask()
     point.latest = {"seed": 0, "epoch": 2.0, "validation_accuracy": 0.5}
     assert drawn(trials)[3] == ["0", "seed", "0,", "epoch", "2.0", "0.1", "0.5000"]
     point.lock.close()

@@ -39,6 +39,11 @@ def test_zipped_lists_go_together():
         {"optim.learning_rate": 0.2, "optim.weight_decay": 0.1},
     ]
     assert [member.seed for member in member_configs(made)] == [0, 0]
+    again = config(values="optim.learning_rate=0.1,0.1;optim.weight_decay=0,0.1", combine="zip")
+    assert len(member_configs(again)) == 2
+    twice = config(values="optim.learning_rate=0.1,0.1;optim.weight_decay=0,0", combine="zip")
+    with pytest.raises(InputError, match="different numbers"):
+        member_configs(twice)
 
 
 def test_the_config_is_left_as_it_is_and_can_be_written():
