@@ -57,10 +57,11 @@ def test_an_error_of_the_paths_arrives(files):
 
 
 def test_one_who_stops_early_leaves_no_thread_decoding(files):
+    before = set(threading.enumerate())
     batches = decoded_batches(files, _number, size=1, threads=2)
     next(batches)
     batches.close()
-    for thread in threading.enumerate():
+    for thread in set(threading.enumerate()) - before:
         if thread.name.startswith("ThreadPoolExecutor"):
             thread.join(10)
             assert not thread.is_alive()

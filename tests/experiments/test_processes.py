@@ -26,6 +26,7 @@ ARGUMENTS = [
     "--config.train.log_every=10",
     "--config.train.eval_every=50",
     "--config.train.checkpoint_every=5",
+    "--config.train.pictures=false",
 ]
 
 

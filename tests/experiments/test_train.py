@@ -66,7 +66,7 @@ def test_a_finished_run_says_so_and_is_left_alone(finished):
 def test_a_run_stopped_and_killed_ends_bit_for_bit_as_one_never_stopped(finished, tmp_path):
     straight, _ = finished
     workdir = tmp_path / "run"
-    command = ["train", *ARGUMENTS, f"--workdir={workdir}"]
+    command = ["train", *ARGUMENTS, "--config.train.pictures=false", f"--workdir={workdir}"]
 
     process = start(*command, cwd=tmp_path)
     _step_reached(process, workdir, 30)
@@ -114,6 +114,7 @@ def test_steps_unset_epochs_and_epochs_unset_steps(given, steps, epochs, tmp_pat
     values = json.dumps({"name": "mine", "train": vars(config.train)})
     (tmp_path / "mine.json").write_text(values)
     arguments = ["--config=mine.json", "--config.model.name=lenet_same", *given]
+    arguments.append("--config.train.pictures=false")
     (answer,) = run_all("train", [[*arguments, "--workdir=run"]], cwd=tmp_path)
     assert answer.code == 0, answer.err
     trained = read_config(tmp_path / "run").train

@@ -8,9 +8,14 @@ import sys
 import numpy as np
 import pytest
 
-from launch.seeds import spread
+from launch.spread import spread
 
-ARGUMENTS = ["--config=lenet_digits", "--config.train.steps=3", "--config.data.batch_size=32"]
+ARGUMENTS = [
+    "--config=lenet_digits",
+    "--config.train.steps=3",
+    "--config.data.batch_size=32",
+    "--config.train.pictures=false",
+]
 
 
 def run(*arguments):

@@ -20,6 +20,7 @@ REAL = [
     "--config.train.eval_every=10",
     "--config.data.batch_size=32",
     "--config.optim.name=sgd",  # with less to compile
+    "--config.train.pictures=false",
     "--config.data.augment.crop_padding=0",
 ]
 
