@@ -4,7 +4,8 @@
 
 DIR holds train/cats, train/dogs, test/cats and test/dogs. Four convolutions, dropout, dense 512 on
 150×150 pixels: 5,550,786 parameters. Published: training accuracy goes to 100% while that of
-validation stops at about 73%. Not yet run.
+validation stops at about 73%. Measured, one seed: training 100%, validation 78% (its loss lowest
+after 9 epochs, twice that at the end), test 76.0%.
 """
 
 from cnn_jax.config import Config, Data, Model, Optim, Train

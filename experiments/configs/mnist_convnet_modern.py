@@ -3,7 +3,8 @@
     python -m experiments.train --config=mnist_convnet_modern --workdir=runs/mnist_convnet_modern
 
 Muon on whole kernels with warm-up and a cosine schedule, batches of 64, crops shifted by up to two
-pixels, label smoothing. To beat: the 98.91% of the published recipe. Not yet run.
+pixels, label smoothing. To beat: the 98.91% of the published recipe. Measured: 99.53% ±
+0.06 (mean and standard deviation of 5 seeds, --config.population.seeds=5).
 """
 
 from cnn_jax.config import Config, Optim
