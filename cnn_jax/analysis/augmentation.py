@@ -56,17 +56,17 @@ def augmented(
     draws: int = 8,
 ) -> Float[np.ndarray, "draws n h w c"]:
     """Returns the images of a batch as they come out, draw by draw; draws count as epochs."""
-    labels = jnp.asarray(labels, jnp.int32)
     augment_fn = make_augment_fn(augment, int(labels.max()) + 1)
-    batch = {
-        "image": to_unit(jnp.asarray(images)),
-        "label": labels,
-        "index": jnp.arange(len(images), dtype=jnp.int32),
-    }
 
     @jax.jit
-    def run(key: jax.Array, epoch: jax.Array) -> jax.Array:
-        return augment_fn(key, {**batch, "epoch": jnp.full_like(labels, epoch)})["image"]
+    def run(images: jax.Array, labels: jax.Array, epoch: jax.Array) -> jax.Array:
+        batch = {
+            "image": to_unit(images),
+            "label": labels,
+            "index": jnp.arange(len(images), dtype=jnp.int32),
+            "epoch": jnp.full_like(labels, epoch),
+        }
+        return augment_fn(jax.random.split(jax.random.key(seed), draws)[epoch], batch)["image"]
 
-    keys = jax.random.split(jax.random.key(seed), draws)
-    return np.stack([run(key, np.int32(epoch)) for epoch, key in enumerate(keys)])
+    labels = labels.astype(np.int32)
+    return np.stack([run(images, labels, np.int32(epoch)) for epoch in range(draws)])

@@ -8,8 +8,8 @@ order. What the platform is, only the lowering knows for certain: `jit`, `export
 device get the right one. Everywhere but on a CPU, and for most shapes there too, that is XLA's
 convolution; `_way_on_cpu` says for which it is not.
 
-The main alternative is a matrix product with patches (im2col), over blocks of a few images, so that
-the patches of a block stay in cache.
+The alternatives are matrix products: with patches (`cpu_patches`) and, in fewer multiplications, by
+Winograd's method (`cpu_winograd`); both over blocks of a few images that stay in cache.
 """
 
 import math
@@ -26,10 +26,10 @@ from jax.interpreters import ad, batching, mlir
 from jax.sharding import AxisType
 from jaxtyping import Array, Float
 
-Pairs = tuple[tuple[int, int], ...]
+from cnn_jax.layers import cpu_patches, cpu_winograd
+from cnn_jax.layers.cpu_patches import Pairs, output_sizes
 
 _X, _KERNEL, _Y = range(3)
-_ROWS = 1024  # of patches in a block: enough for the product, and few enough for the cache
 
 
 def fits(x: Float[Array, "..."], kernel: Float[Array, "..."], pairs: Sequence) -> bool:
@@ -60,9 +60,8 @@ def plain_conv2d(
     >>> plain_conv2d(jnp.ones((1, 4, 4, 3)), jnp.ones((3, 3, 3, 8)), pairs=((1, 1), (0, 0))).shape
     (1, 4, 2, 8)
     """
-    sizes = zip(x.shape[1:3], kernel.shape[:2], pairs, strict=True)
-    outputs = [n + low + high - f + 1 for n, f, (low, high) in sizes]
-    shapes = (x.shape, kernel.shape, (x.shape[0], *outputs, kernel.shape[-1]))
+    sizes = output_sizes(x.shape, kernel.shape[:2], pairs)
+    shapes = (x.shape, kernel.shape, (x.shape[0], *sizes, kernel.shape[-1]))
     return _conv_p.bind(x, kernel, wanted=_Y, shapes=shapes, pairs=pairs, mapped=(False, False))
 
 
@@ -88,56 +87,22 @@ def _stock(a: Array, b: Array, *, wanted: int, shapes: tuple, pairs: Pairs) -> A
     return result
 
 
-def _by_patches(a: Array, b: Array, *, wanted: int, shapes: tuple, pairs: Pairs) -> Array:
+def _by_products(
+    module: Any, a: Array, b: Array, *, wanted: int, shapes: tuple, pairs: Pairs
+) -> Array:
+    """Returns a derivative by `module.forward` and `module.kernel_gradient`."""
     window = shapes[_KERNEL][:2]
     if wanted == _KERNEL:
-        return _kernel_gradient(a, b, window, pairs)
+        return module.kernel_gradient(a, b, window, pairs)
     if wanted == _Y:
-        return _forward(a, b, pairs)
+        return module.forward(a, b, pairs)
     flipped = jnp.flip(a, (0, 1)).swapaxes(2, 3)
-    return _forward(
-        b, flipped, tuple((f - 1 - p, f - 1 - q) for f, (p, q) in zip(window, pairs, strict=True))
-    )
+    ends = tuple((f - 1 - p, f - 1 - q) for f, (p, q) in zip(window, pairs, strict=True))
+    return module.forward(b, flipped, ends)
 
 
-def _forward(x: Array, kernel: Array, pairs: Pairs) -> Array:
-    matrix = kernel.reshape(-1, kernel.shape[-1])
-    run = lambda block: _patches(block, kernel.shape[:2], pairs) @ matrix
-    blocks = _blocks(x, kernel.shape[:2], pairs)
-    y = lax.map(run, blocks) if len(blocks) > 1 else run(blocks[0])[None]
-    return y.reshape(x.shape[0], *y.shape[2:])
-
-
-def _kernel_gradient(x: Array, y: Array, window: tuple, pairs: Pairs) -> Array:
-    def add(total: Array, block: tuple) -> tuple[Array, None]:
-        patches = _patches(block[0], window, pairs)
-        return total + jnp.tensordot(patches, block[1], ((0, 1, 2), (0, 1, 2))), None
-
-    blocks = _blocks(x, window, pairs)
-    ys = y.reshape(*blocks.shape[:2], *y.shape[1:])
-    zero = jnp.zeros((math.prod(window) * x.shape[-1], y.shape[-1]), y.dtype)
-    total, _ = lax.scan(add, zero, (blocks, ys))
-    return total.reshape(*window, x.shape[-1], y.shape[-1])
-
-
-def _patches(x: Array, window: tuple, pairs: Pairs) -> Array:
-    """Returns (N, H, W, C) as patches (N, OH, OW, fh × fw × C)."""
-    x = jnp.pad(x, ((0, 0), *pairs, (0, 0)))
-    h, w = (n - f + 1 for n, f in zip(x.shape[1:3], window, strict=True))
-    return jnp.concatenate(
-        [x[:, i : i + h, j : j + w] for i in range(window[0]) for j in range(window[1])], -1
-    )
-
-
-def _blocks(x: Array, window: tuple, pairs: Pairs) -> Array:
-    """Splits the batch evenly into blocks of images, of about _ROWS patches each."""
-    n, h, w, c = x.shape
-    rows = math.prod(
-        size + sum(pair) - f + 1 for size, f, pair in zip((h, w), window, pairs, strict=True)
-    )
-    most = max(1, _ROWS // rows)
-    size = next(d for d in range(min(n, most), 0, -1) if n % d == 0)
-    return x.reshape(n // size, size, h, w, c)
+_by_patches = partial(_by_products, cpu_patches)
+_by_winograd = partial(_by_products, cpu_winograd)
 
 
 def _by_a_column_more(a: Array, b: Array, *, wanted: int, shapes: tuple, pairs: Pairs) -> Array:
@@ -151,22 +116,30 @@ def _by_a_column_more(a: Array, b: Array, *, wanted: int, shapes: tuple, pairs: 
 def _way_on_cpu(wanted: int, shapes: tuple, pairs: Pairs) -> Callable:
     """Returns the way that takes least time on a CPU.
 
-    Factors of time won over XLA's, measured with jaxlib 0.10.2 on two cores with AVX-512: a window
-    larger than what it slides over, 5 to 80; the output unpadded, 1 to 2.7, or of one channel, 1.3
-    to 2; the kernel's gradient unpadded, 1.3 to 3, 1×1, 2 to 6, and on large maps, 1.1 to 2.
-    Elsewhere XLA's is as fast or up to 3 times faster.
+    Measured with jaxlib 0.10.2 on two cores with AVX-512, as factors of time won over XLA's
+    convolution. Patches: a window larger than what it slides over, 5 to 80; few channels or few
+    outputs, 1.2 to 10; the kernel's gradient unpadded, 1.3 to 3, 1×1, 2 to 6, and on large maps,
+    1.1 to 2. Winograd's: the kernel's gradient, 1.5 to 8; the others up to 64 channels, 1.1 to 2.5.
+    A column more: the output unpadded, 1 to 2.7. Elsewhere XLA's is as fast, or up to 3 times
+    faster.
     """
     maps = [shape[1:3] for shape in shapes]
     window = maps[_Y] if wanted == _KERNEL else shapes[_KERNEL][:2]
     if any(f > n for f, n in zip(window, maps[_Y if wanted == _X else _X], strict=True)):
         return _by_patches
     channels, outputs = shapes[_KERNEL][2:]
+    few, fewest = cpu_patches.few(channels, outputs), min(channels, outputs)
+    tiled = shapes[_KERNEL][:2] == (3, 3) and fewest >= 32 and min(maps[_Y]) >= 8
     unpadded = not any(map(any, pairs))
     if wanted == _KERNEL:
+        if tiled:
+            return _by_winograd
         large = channels >= 16 and math.prod(maps[_Y]) > 1024
-        return _by_patches if large or (unpadded and channels > 1) else _stock
-    if wanted == _Y and channels == 1 and outputs <= 16:
+        return _by_patches if large or unpadded or (few and outputs > 4) else _stock
+    if few:
         return _by_patches
+    if tiled and fewest <= 64:
+        return _by_winograd
     if wanted == _Y and unpadded and channels >= 16 and math.prod(window) > 1:
         return _by_a_column_more
     return _stock

@@ -124,6 +124,11 @@ def compiler_options(train: Train, platform: str) -> dict[str, bool | str]:
     return options
 
 
+def once_options() -> dict[str, int]:
+    """Returns XLA's options for a program that runs once: quick to compile rather than to run."""
+    return {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else {}
+
+
 def _compile_pmap(
     step: Callable, example: tuple, options: dict | None, *, mesh: Mesh, donate: bool
 ) -> Callable:

@@ -24,7 +24,7 @@ from cnn_jax.training.member_results import summary
 from cnn_jax.training.members import combinations, describe, differing, member_configs
 from cnn_jax.training.metrics import compute, merge
 from cnn_jax.training.optimizer import path_name
-from cnn_jax.training.parallel import compiler_options
+from cnn_jax.training.parallel import compiler_options, once_options
 from cnn_jax.training.programs import Programs, steps_at_once
 from cnn_jax.training.setup import (
     Experiment,
@@ -117,7 +117,7 @@ class PopulationRun(Run):
             self.start_step = 0
             source = source_variables(self.experiment, say=self.display.say)
             with self.clock.stage("compile"):
-                draw = jax.jit(partial(state_from, self.pattern))
+                draw = jax.jit(partial(state_from, self.pattern), compiler_options=once_options())
                 keys = [key_for(member.config.seed, Purpose.INIT) for member in self.members]
                 states = [on_host(draw(key, source)) for key in keys]
         states = self._seat(states)

@@ -1,6 +1,8 @@
 """The compiled programs of a run, and which steps are taken by one call."""
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -32,7 +34,10 @@ def compile_programs(
     batch: dict[str, jax.Array],
     counts: set[int],
 ) -> Programs:
-    """Returns the programs of a run for arguments like these; `counts` are steps at a call."""
+    """Returns the programs of a run for arguments like these; `counts` are steps at a call.
+
+    Those that look are compiled while the first steps are taken.
+    """
     config, platform = experiment.config, experiment.mesh.devices.flat[0].platform
     options = compiler_options(config.train, platform)
     placement = {"mesh": experiment.mesh, "way": config.parallel, "options": options}
@@ -41,12 +46,21 @@ def compile_programs(
         count: compile_step(repeated(step, count), example, donate=True, **placement)
         for count in counts
     }
-    example = (model_variables(state), batch)
-    evaluate = test = compile_step(sharded_eval_step(experiment), example, **placement)
+    example = jax.eval_shape(model_variables, state), batch
+    look = partial(compile_step, sharded_eval_step(experiment), example, **placement)
+    evaluate = test = _in_background(look)
     if config.data.test_views:
         step = sharded_eval_step(experiment, test_views=True)
-        test = compile_step(step, example, **placement)
+        test = _in_background(partial(compile_step, step, example, **placement))
     return Programs(train, evaluate, test)
+
+
+def _in_background(make: Callable[[], Callable]) -> Callable:
+    """Returns the function that `make` returns, made meanwhile; the first call waits for it."""
+    with_thread = ThreadPoolExecutor(1)
+    made = with_thread.submit(make)
+    with_thread.shutdown(wait=False)
+    return lambda *arguments: made.result()(*arguments)
 
 
 def repeated(step: Callable, count: int) -> Callable:

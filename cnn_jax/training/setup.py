@@ -32,6 +32,7 @@ from cnn_jax.training.parallel import (
     check_batch_size,
     device_memory,
     make_mesh,
+    once_options,
     own_share,
     replicated,
     shard_batch,
@@ -132,7 +133,8 @@ def initial_state(experiment: Experiment, source: PyTree | None = None) -> Train
     It is a function of the seed alone, or of that and of the variables to start from, `source`.
     """
     key = key_for(experiment.config.seed, Purpose.INIT)
-    return place(state_from(experiment, key, source), replicated(experiment.mesh))
+    draw = jax.jit(partial(state_from, experiment), compiler_options=once_options())
+    return place(draw(key, source), replicated(experiment.mesh))
 
 
 def state_from(experiment: Experiment, key: jax.Array, source: PyTree | None = None) -> TrainState:

@@ -1,13 +1,11 @@
 """A network and a run that compile in a moment and still hold all that resuming could lose."""
 
-import jax
 from flax import linen as nn
 
 from cnn_jax.config import Augment, Config, Data, Model, Optim, Train
 from cnn_jax.models.modules import Activation, BatchNorm, Conv, Dense, Dropout, Flatten
-from cnn_jax.training.checkpoint import Checkpoints, abstract
-from cnn_jax.training.parallel import replicated
-from cnn_jax.training.setup import build_experiment, initial_state
+from cnn_jax.training.checkpoint import Checkpoints
+from cnn_jax.training.setup import abstract_state, build_experiment
 
 
 class Tiny(nn.Module):
@@ -48,7 +46,6 @@ def tiny_config(**train):
 def saved_state(workdir, config, which="last"):
     """Returns the step and the state of a run's checkpoint."""
     experiment = build_experiment(config)
-    shapes = jax.eval_shape(lambda: initial_state(experiment))
     with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
         step = checkpoints.find(which)
-        return step, checkpoints.restore(step, abstract(shapes, replicated(experiment.mesh)))
+        return step, checkpoints.restore(step, abstract_state(experiment))

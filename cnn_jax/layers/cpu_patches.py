@@ -1,0 +1,138 @@
+"""Convolution as a matrix product with patches of the image, for a CPU.
+
+Where there are few channels a patch is short and the product slow. Then a patch takes in a band of
+neighbouring outputs, and the matrix holds the kernel once for each of them, shifted: more is
+multiplied than need be, but by a product of a kind shape and with less to copy.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+Pairs = tuple[tuple[int, int], ...]
+
+_FEW = 8  # channels, of input or output: below, bands
+_CACHED = 5 << 19  # numbers that the patches of a block may be, to stay in cache
+
+
+def forward(
+    x: Float[Array, "n h w c"], kernel: Float[Array, "fh fw c c_out"], pairs: Pairs
+) -> Float[Array, "n oh ow c_out"]:
+    """Convolves images with a kernel after zero padding, with stride 1.
+
+    >>> import jax.numpy as jnp
+    >>> from cnn_jax.layers import cpu_patches
+    >>> cpu_patches.forward(jnp.ones((1, 4, 4, 3)), jnp.ones((3, 3, 3, 8)), ((0, 0), (0, 0))).shape
+    (1, 2, 2, 8)
+    """
+    window, outputs = kernel.shape[:2], kernel.shape[-1]
+    height, width = output_sizes(x.shape, window, pairs)
+    band = _band(x.shape[-1], outputs)
+    matrix = _banded(kernel, band)
+
+    def run(block: Array) -> Array:
+        y = _patches(block, window, pairs, band) @ matrix
+        return y.reshape(len(block), height, -1, outputs)[:, :, :width]
+
+    return map_blocks(run, x, most=_images(x.shape, window, pairs, band))
+
+
+def kernel_gradient(
+    x: Float[Array, "n h w c"], y: Float[Array, "n oh ow c_out"], window: Sequence, pairs: Pairs
+) -> Float[Array, "fh fw c c_out"]:
+    """Returns the derivative of Σ y · conv(x, kernel) by the kernel."""
+    outputs = y.shape[-1]
+    band = _band(x.shape[-1], outputs)
+
+    def run(x: Array, y: Array) -> Array:
+        patches = _patches(x, window, pairs, band)
+        y = jnp.pad(y, ((0, 0), (0, 0), (0, -y.shape[2] % band), (0, 0)))
+        y = y.reshape(*patches.shape[:3], band * outputs)
+        return jnp.tensordot(patches, y, ((0, 1, 2), (0, 1, 2)))
+
+    total = sum_blocks(run, (x, y), most=_images(x.shape, window, pairs, band))
+    shape = jax.ShapeDtypeStruct((*window, x.shape[-1], outputs), x.dtype)
+    (gradient,) = jax.linear_transpose(lambda kernel: _banded(kernel, band), shape)(total)
+    return gradient
+
+
+def few(channels: int, outputs: int) -> bool:
+    """Tells whether patches take in bands of outputs.
+
+    >>> from cnn_jax.layers.cpu_patches import few
+    >>> few(3, 64)
+    True
+    """
+    return min(channels, outputs) < _FEW
+
+
+def output_sizes(shape: Sequence, window: Sequence, pairs: Pairs) -> list[int]:
+    """Returns height and width of the convolution of (N, H, W, C) images.
+
+    >>> from cnn_jax.layers.cpu_patches import output_sizes
+    >>> output_sizes((1, 4, 5, 3), (3, 3), ((1, 1), (0, 0)))
+    [4, 3]
+    """
+    sizes = zip(shape[1:3], window, pairs, strict=True)
+    return [n + low + high - f + 1 for n, f, (low, high) in sizes]
+
+
+def map_blocks(run: Callable, x: Array, *, most: int) -> Array:
+    """Returns run(x), computed over blocks of at most so many of the images, of equal size."""
+    blocks = _blocks(x, most)
+    if len(blocks) == 1:
+        return run(x)
+    y = lax.map(run, blocks)
+    return y.reshape(len(x), *y.shape[2:])
+
+
+def sum_blocks(run: Callable, arrays: tuple, *, most: int) -> Array:
+    """Returns run(*arrays), which sums over images, summed over blocks of at most so many."""
+    blocks = [_blocks(x, most) for x in arrays]
+    if len(blocks[0]) == 1:
+        return run(*arrays)
+    zero = jnp.zeros_like(jax.eval_shape(run, *(x[0] for x in blocks)))
+    return lax.scan(lambda total, block: (total + run(*block), None), zero, tuple(blocks))[0]
+
+
+def _blocks(x: Array, most: int) -> Array:
+    size = next(d for d in range(min(len(x), max(1, most)), 0, -1) if len(x) % d == 0)
+    return x.reshape(-1, size, *x.shape[1:])
+
+
+def _band(channels: int, outputs: int) -> int:
+    """Returns how many outputs beside each other a patch is for."""
+    if not few(channels, outputs):
+        return 1
+    return 4 if outputs < 16 else 2
+
+
+def _banded(kernel: Array, band: int) -> Array:
+    """Returns the matrix (fh × (band + fw - 1) × C, band × C_out) that a patch is multiplied by."""
+    shifted = [jnp.pad(kernel, ((0, 0), (v, band - 1 - v), (0, 0), (0, 0))) for v in range(band)]
+    return jnp.stack(shifted, axis=3).reshape(-1, band * kernel.shape[-1])
+
+
+def _patches(x: Array, window: Sequence, pairs: Pairs, band: int) -> Array:
+    """Returns (N, H, W, C) as patches (N, OH, bands of outputs, fh × (band + fw - 1) × C)."""
+    n, _, w, c = x.shape
+    height, width = output_sizes(x.shape, window, pairs)
+    count, length = math.ceil(width / band), band + window[1] - 1
+    pieces, low = math.ceil(length / band), pairs[1][0]
+    right = (count + pieces - 1) * band - w - low
+    x = jnp.pad(x, ((0, 0), pairs[0], (low, right), (0, 0)))
+    cuts = [x[:, :, j * band : (j + count) * band] for j in range(pieces)]
+    cuts = [cut.reshape(n, x.shape[1], count, band * c) for cut in cuts]
+    rows = jnp.concatenate(cuts, -1)[..., : length * c]
+    return jnp.concatenate([rows[:, i : i + height] for i in range(window[0])], -1)
+
+
+def _images(shape: Sequence, window: Sequence, pairs: Pairs, band: int) -> int:
+    """Returns of how many images the patches stay in cache."""
+    height, width = output_sizes(shape, window, pairs)
+    length = window[0] * (band + window[1] - 1) * shape[-1]
+    return _CACHED // (height * math.ceil(width / band) * length)
