@@ -87,22 +87,20 @@ def _stock(a: Array, b: Array, *, wanted: int, shapes: tuple, pairs: Pairs) -> A
     return result
 
 
-def _by_products(
-    module: Any, a: Array, b: Array, *, wanted: int, shapes: tuple, pairs: Pairs
-) -> Array:
-    """Returns a derivative by `module.forward` and `module.kernel_gradient`."""
-    window = shapes[_KERNEL][:2]
+def _by_patches(a: Array, b: Array, *, wanted: int, shapes: tuple, pairs: Pairs) -> Array:
     if wanted == _KERNEL:
-        return module.kernel_gradient(a, b, window, pairs)
+        return cpu_patches.kernel_gradient(a, b, shapes[_KERNEL][:2], pairs)
     if wanted == _Y:
-        return module.forward(a, b, pairs)
-    flipped = jnp.flip(a, (0, 1)).swapaxes(2, 3)
-    ends = tuple((f - 1 - p, f - 1 - q) for f, (p, q) in zip(window, pairs, strict=True))
-    return module.forward(b, flipped, ends)
+        return cpu_patches.forward(a, b, pairs)
+    return cpu_patches.input_gradient(a, b, shapes[_X], pairs)
 
 
-_by_patches = partial(_by_products, cpu_patches)
-_by_winograd = partial(_by_products, cpu_winograd)
+def _by_winograd(a: Array, b: Array, *, wanted: int, shapes: tuple, pairs: Pairs) -> Array:
+    if wanted == _KERNEL:
+        return cpu_winograd.kernel_gradient(a, b, pairs)
+    if wanted == _Y:
+        return cpu_winograd.forward(a, b, pairs)
+    return cpu_winograd.input_gradient(a, b, pairs)
 
 
 def _by_a_column_more(a: Array, b: Array, *, wanted: int, shapes: tuple, pairs: Pairs) -> Array:
@@ -119,7 +117,7 @@ def _way_on_cpu(wanted: int, shapes: tuple, pairs: Pairs) -> Callable:
     Measured with jaxlib 0.10.2 on two cores with AVX-512, as factors of time won over XLA's
     convolution. Patches: a window larger than what it slides over, 5 to 80; few channels or few
     outputs, 1.2 to 10; the kernel's gradient unpadded, 1.3 to 3, 1×1, 2 to 6, and on large maps,
-    1.1 to 2. Winograd's: the kernel's gradient, 1.5 to 8; the others up to 64 channels, 1.1 to 2.5.
+    1.1 to 2. Winograd's: the kernel's gradient, 1.5 to 8; the others padded, 1 to 3.
     A column more: the output unpadded, 1 to 2.7. Elsewhere XLA's is as fast, or up to 3 times
     faster.
     """
@@ -128,8 +126,8 @@ def _way_on_cpu(wanted: int, shapes: tuple, pairs: Pairs) -> Callable:
     if any(f > n for f, n in zip(window, maps[_Y if wanted == _X else _X], strict=True)):
         return _by_patches
     channels, outputs = shapes[_KERNEL][2:]
-    few, fewest = cpu_patches.few(channels, outputs), min(channels, outputs)
-    tiled = shapes[_KERNEL][:2] == (3, 3) and fewest >= 32 and min(maps[_Y]) >= 8
+    few, many = cpu_patches.few(channels, outputs), min(channels, outputs) >= 32
+    tiled = many and shapes[_KERNEL][:2] == (3, 3) and cpu_winograd.suits(maps[_Y])
     unpadded = not any(map(any, pairs))
     if wanted == _KERNEL:
         if tiled:
@@ -138,10 +136,10 @@ def _way_on_cpu(wanted: int, shapes: tuple, pairs: Pairs) -> Callable:
         return _by_patches if large or unpadded or (few and outputs > 4) else _stock
     if few:
         return _by_patches
-    if tiled and fewest <= 64:
+    if tiled and not unpadded:
         return _by_winograd
     if wanted == _Y and unpadded and channels >= 16 and math.prod(window) > 1:
-        return _by_a_column_more
+        return _by_patches if tiled else _by_a_column_more
     return _stock
 
 

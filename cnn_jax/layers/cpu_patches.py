@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 Pairs = tuple[tuple[int, int], ...]
 
 _FEW = 8  # channels, of input or output: below, bands
-_CACHED = 5 << 19  # numbers that the patches of a block may be, to stay in cache
+_CACHED = 5 << 18  # numbers that the patches of a block may be, to stay in cache
 
 
 def forward(
@@ -29,35 +29,43 @@ def forward(
     >>> cpu_patches.forward(jnp.ones((1, 4, 4, 3)), jnp.ones((3, 3, 3, 8)), ((0, 0), (0, 0))).shape
     (1, 2, 2, 8)
     """
-    window, outputs = kernel.shape[:2], kernel.shape[-1]
-    height, width = output_sizes(x.shape, window, pairs)
-    band = _band(x.shape[-1], outputs)
-    matrix = _banded(kernel, band)
+    most = _images(x.shape, kernel.shape, pairs)
+    return map_blocks(lambda block: _convolve(block, kernel, pairs), x, most=most)
+
+
+def input_gradient(
+    kernel: Float[Array, "fh fw c c_out"],
+    y: Float[Array, "n oh ow c_out"],
+    shape: Sequence,
+    pairs: Pairs,
+) -> Float[Array, "n h w c"]:
+    """Returns the derivative of Σ y · conv(x, kernel) by x, of this shape."""
 
     def run(block: Array) -> Array:
-        y = _patches(block, window, pairs, band) @ matrix
-        return y.reshape(len(block), height, -1, outputs)[:, :, :width]
+        images = jax.ShapeDtypeStruct((len(block), *shape[1:]), block.dtype)
+        return jax.linear_transpose(lambda x: _convolve(x, kernel, pairs), images)(block)[0]
 
-    return map_blocks(run, x, most=_images(x.shape, window, pairs, band))
+    return map_blocks(run, y, most=_images(shape, kernel.shape, pairs))
 
 
 def kernel_gradient(
     x: Float[Array, "n h w c"], y: Float[Array, "n oh ow c_out"], window: Sequence, pairs: Pairs
 ) -> Float[Array, "fh fw c c_out"]:
     """Returns the derivative of Σ y · conv(x, kernel) by the kernel."""
-    outputs = y.shape[-1]
-    band = _band(x.shape[-1], outputs)
+    shape = (*window, x.shape[-1], y.shape[-1])
+    band = _band(*shape[2:])
 
     def run(x: Array, y: Array) -> Array:
         patches = _patches(x, window, pairs, band)
         y = jnp.pad(y, ((0, 0), (0, 0), (0, -y.shape[2] % band), (0, 0)))
-        y = y.reshape(*patches.shape[:3], band * outputs)
+        y = y.reshape(*patches.shape[:3], -1)
         return jnp.tensordot(patches, y, ((0, 1, 2), (0, 1, 2)))
 
-    total = sum_blocks(run, (x, y), most=_images(x.shape, window, pairs, band))
-    shape = jax.ShapeDtypeStruct((*window, x.shape[-1], outputs), x.dtype)
-    (gradient,) = jax.linear_transpose(lambda kernel: _banded(kernel, band), shape)(total)
-    return gradient
+    total = sum_blocks(run, (x, y), most=_images(x.shape, shape, pairs))
+    unbanded = jax.linear_transpose(
+        lambda kernel: _banded(kernel, band), jax.ShapeDtypeStruct(shape, x.dtype)
+    )
+    return unbanded(total)[0]
 
 
 def few(channels: int, outputs: int) -> bool:
@@ -117,6 +125,13 @@ def _banded(kernel: Array, band: int) -> Array:
     return jnp.stack(shifted, axis=3).reshape(-1, band * kernel.shape[-1])
 
 
+def _convolve(x: Array, kernel: Array, pairs: Pairs) -> Array:
+    band, outputs = _band(*kernel.shape[2:]), kernel.shape[-1]
+    height, width = output_sizes(x.shape, kernel.shape[:2], pairs)
+    y = _patches(x, kernel.shape[:2], pairs, band) @ _banded(kernel, band)
+    return y.reshape(len(x), height, -1, outputs)[:, :, :width]
+
+
 def _patches(x: Array, window: Sequence, pairs: Pairs, band: int) -> Array:
     """Returns (N, H, W, C) as patches (N, OH, bands of outputs, fh × (band + fw - 1) × C)."""
     n, _, w, c = x.shape
@@ -131,8 +146,10 @@ def _patches(x: Array, window: Sequence, pairs: Pairs, band: int) -> Array:
     return jnp.concatenate([rows[:, i : i + height] for i in range(window[0])], -1)
 
 
-def _images(shape: Sequence, window: Sequence, pairs: Pairs, band: int) -> int:
+def _images(shape: Sequence, kernel: Sequence, pairs: Pairs) -> int:
     """Returns of how many images the patches stay in cache."""
-    height, width = output_sizes(shape, window, pairs)
-    length = window[0] * (band + window[1] - 1) * shape[-1]
-    return _CACHED // (height * math.ceil(width / band) * length)
+    fh, fw, channels, outputs = kernel
+    height, width = output_sizes(shape, (fh, fw), pairs)
+    band = _band(channels, outputs)
+    most = 2 * _CACHED if band > 1 else _CACHED
+    return most // (height * math.ceil(width / band) * fh * (band + fw - 1) * channels)

@@ -1,9 +1,9 @@
 """Convolution with 3×3 kernels by Winograd's minimal filtering, F(4×4, 3×3), for a CPU.
 
 Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", 2015, section 4.3: the output
-comes in tiles of 4×4, each from a piece of 6×6 of the image. Pieces and kernel are transformed in both
-dimensions; there the convolution is a product over channels alone, at each of 36 places, with a
-quarter of the multiplications. The kernel's gradient is such a product too, over tiles.
+comes in tiles of 4×4, each from a piece of 6×6 of the image. Pieces and kernel are transformed in
+both dimensions; there the convolution is a product over channels alone, at each of 36 places, with
+a quarter of the multiplications. The kernel's gradient is such a product too, over tiles.
 Rounding errors are about ten times those of the direct sum.
 """
 
@@ -42,7 +42,18 @@ _OF_PRODUCT = (
     (0, 1, 1, 4, 4, 0),
     (0, 1, -1, 8, -8, 1),
 )
-_OF_OUTPUT = tuple(zip(*_OF_PRODUCT, strict=True))  # its transpose
+_OF_OUTPUT = tuple(zip(*_OF_PRODUCT, strict=True))  # the transposes, for the gradient
+_TO_KERNEL = tuple(zip(*_OF_KERNEL, strict=True))
+
+
+def suits(sizes: Sequence) -> bool:
+    """Tells whether tiles cover an output of this size without being half empty.
+
+    >>> from cnn_jax.layers.cpu_winograd import suits
+    >>> [n for n in range(1, 17) if suits((n, n))]
+    [4, 7, 8, 10, 11, 12, 13, 14, 15, 16]
+    """
+    return _count(sizes) * _TILE**2 < 1.6 * math.prod(sizes)
 
 
 def forward(
@@ -56,20 +67,19 @@ def forward(
     >>> y.shape, round(float(y[0, 0, 0, 0]), 4)
     ((1, 6, 6, 2), 27.0)
     """
-    sizes = output_sizes(x.shape, (3, 3), pairs)
-    weights = jnp.asarray(_OF_KERNEL, kernel.dtype)
-    matrices = jnp.einsum("ia,jb,abco->jico", weights, weights, kernel)
-    matrices = matrices.reshape(-1, *kernel.shape[2:])
+    return _convolve(x, kernel, pairs, contract=1)
 
-    def run(block: Array) -> Array:
-        products = _batched(_image_tiles(block, sizes, pairs), matrices, contract=(2, 1))
-        return _outputs(products, len(block), sizes)
 
-    return map_blocks(run, x, most=_images(sizes))
+def input_gradient(
+    kernel: Float[Array, "3 3 c c_out"], y: Float[Array, "n oh ow c_out"], pairs: Pairs
+) -> Float[Array, "n h w c"]:
+    """Returns the derivative of Σ y · conv(x, kernel) by x: y convolved with the kernel turned."""
+    turned, ends = jnp.flip(kernel, (0, 1)), tuple((2 - low, 2 - high) for low, high in pairs)
+    return _convolve(y, turned, ends, contract=2)
 
 
 def kernel_gradient(
-    x: Float[Array, "n h w c"], y: Float[Array, "n oh ow c_out"], window: Sequence, pairs: Pairs
+    x: Float[Array, "n h w c"], y: Float[Array, "n oh ow c_out"], pairs: Pairs
 ) -> Float[Array, "3 3 c c_out"]:
     """Returns the derivative of Σ y · conv(x, kernel) by the kernel."""
     sizes = y.shape[1:3]
@@ -81,9 +91,23 @@ def kernel_gradient(
         return _batched(_image_tiles(x, sizes, pairs), tiles, contract=(1, 1))
 
     total = sum_blocks(run, (x, y), most=_images(sizes))
-    total = total.reshape(6, 6, *total.shape[1:])
-    weights = jnp.asarray(_OF_KERNEL, x.dtype)
-    return jnp.einsum("ia,jb,jico->abco", weights, weights, total)
+    columns = _combined(_TO_KERNEL, list(total.reshape(6, 6, *total.shape[1:])))
+    return jnp.stack([jnp.stack(_combined(_TO_KERNEL, list(column))) for column in columns], 1)
+
+
+def _convolve(x: Array, kernel: Array, pairs: Pairs, *, contract: int) -> Array:
+    """Convolves x with a kernel whose channels are its third axis or, to `contract` 2, its last."""
+    sizes = output_sizes(x.shape, (3, 3), pairs)
+    # Sums of parts, as everywhere here: products with small matrices take ten times as long.
+    rows = jnp.stack(_combined(_OF_KERNEL, list(kernel)))
+    columns = _combined(_OF_KERNEL, [rows[:, j] for j in range(3)])
+    matrices = jnp.concatenate(columns)
+
+    def run(block: Array) -> Array:
+        products = _batched(_image_tiles(block, sizes, pairs), matrices, contract=(2, contract))
+        return _outputs(products, len(block), sizes)
+
+    return map_blocks(run, x, most=_images(sizes))
 
 
 def _image_tiles(x: Array, sizes: Sequence, pairs: Pairs) -> Array:
@@ -129,6 +153,10 @@ def _batched(a: Array, b: Array, *, contract: tuple[int, int]) -> Array:
     return lax.dot_general(a, b, (((contract[0],), (contract[1],)), ((0,), (0,))))
 
 
+def _count(sizes: Sequence) -> int:
+    return math.prod(math.ceil(size / _TILE) for size in sizes)
+
+
 def _images(sizes: Sequence) -> int:
     """Returns of how many images a block is."""
-    return max(2, _TILES // math.prod(math.ceil(size / _TILE) for size in sizes))
+    return max(2, _TILES // _count(sizes))
