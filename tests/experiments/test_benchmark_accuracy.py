@@ -1,0 +1,28 @@
+"""Whole runs in turns: what is recorded, and what is refused."""
+
+import pytest
+
+from cnn_jax.errors import RunError
+from experiments.benchmark_accuracy import OURS, Turn, _record, _timed
+from tests.experiments.command import run
+
+
+def test_a_record_has_medians_and_the_ratio_of_each_round():
+    turns = {OURS: [Turn(10.0, 0.98), Turn(12.0, 0.99)], "keras-jax": [Turn(30.0, 0.97)] * 2}
+    record = _record("keras-jax", turns)
+    assert (record["seconds"], record["test_accuracy"]) == (30.0, 0.97)
+    assert (record["this_over_ours_min"], record["this_over_ours_max"]) == (2.5, 3.0)
+    assert _record(OURS, turns)["test_accuracy_min"] == 0.98
+
+
+def test_a_command_that_fails_says_why():
+    with pytest.raises(RunError, match=r"json.tool ended with code .*No such file"):
+        _timed(["json.tool", "no file"], {})
+    seconds, said = _timed(["base64", "-t"], {})
+    assert seconds > 0 and said
+
+
+def test_an_unknown_peer_is_refused(tmp_path):
+    answer = run("benchmark_accuracy", "--peer=keras-jaxx", cwd=tmp_path)
+    assert (answer.code, answer.out) == (2, "")
+    assert "did you mean 'keras-jax'?" in answer.err
