@@ -11,38 +11,27 @@ Round N trains with seed N - 1. A JSON object a line on stdout for each, with `s
 """
 
 import json
-import os
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 from absl import flags
 
 from cnn_jax.config import Config
 from cnn_jax.data.datasets import load_dataset
-from cnn_jax.errors import InputError, RunError, unknown
+from cnn_jax.errors import InputError, unknown
 from experiments import command_line, configs
 from experiments.contenders import OURS, PEERS
 from experiments.contenders.machine import machine
-from experiments.contenders.rounds import spread
+from experiments.contenders.whole_runs import Turn, record, timed
 
 _CONFIG = flags.DEFINE_string("config", "mnist_convnet_quick", "what of ours is run, by name")
 _NETWORK = flags.DEFINE_string("network", "mnist_convnet", "Keras's: this or lenot_mnist")
 _EPOCHS = flags.DEFINE_integer("epochs", 5, "of Keras", lower_bound=1)
 _PEER = flags.DEFINE_string("peer", "keras-tensorflow", "or keras-jax")
 _ROUNDS = flags.DEFINE_integer("rounds", 3, "turns of each contender", lower_bound=1)
-
-
-class Turn(NamedTuple):
-    """What one process did."""
-
-    seconds: float
-    test_accuracy: float
 
 
 def main(argv: Sequence[str]) -> None:
@@ -62,7 +51,7 @@ def main(argv: Sequence[str]) -> None:
                 print(said, file=sys.stderr)
     run = {OURS: _CONFIG.value, peer: f"{_NETWORK.value}, {_EPOCHS.value} epochs"}
     for name in turns:
-        print(json.dumps({"run": run[name]} | _record(name, turns) | machine()), flush=True)
+        print(json.dumps({"run": run[name]} | record(name, turns) | machine()), flush=True)
 
 
 def _checked_peer(name: str) -> str:
@@ -85,7 +74,7 @@ def _save_data(config: Config, file: Path) -> None:
 def _train_ours(workdir: Path, seed: int) -> Turn:
     command = ["experiments.train", f"--config={_CONFIG.value}", f"--workdir={workdir}"]
     empty = {"JAX_COMPILATION_CACHE_DIR": f"{workdir}-compiled"}
-    seconds, _ = _timed([*command, f"--config.seed={seed}"], empty)
+    seconds, _ = timed([*command, f"--config.seed={seed}"], empty)
     result = json.loads((workdir / "result.json").read_text())
     return Turn(seconds, result["test_accuracy"])
 
@@ -93,37 +82,8 @@ def _train_ours(workdir: Path, seed: int) -> Turn:
 def _train_peer(peer: str, data: Path, seed: int) -> Turn:
     command = [f"{__package__}.contenders.keras_published", f"--data={data}", f"--seed={seed}"]
     options = [f"--network={_NETWORK.value}", f"--epochs={_EPOCHS.value}"]
-    seconds, said = _timed([*command, *options], dict(PEERS[peer].environment))
+    seconds, said = timed([*command, *options], dict(PEERS[peer].environment))
     return Turn(seconds, json.loads(said.splitlines()[-1])["test_accuracy"])
-
-
-def _timed(command: Sequence[str], environment: dict[str, str]) -> tuple[float, str]:
-    """Returns how long `python -m COMMAND` took, and what it printed."""
-    quiet = {"TF_CPP_MIN_LOG_LEVEL": "3"}
-    began = time.perf_counter()
-    done = subprocess.run(
-        [sys.executable, "-m", *command],
-        env=os.environ | quiet | environment,
-        capture_output=True,
-        text=True,
-    )
-    seconds = time.perf_counter() - began
-    if done.returncode:
-        lines = done.stderr.strip().splitlines() or ["nothing was said"]
-        raise RunError(f"{command[0]} ended with code {done.returncode}: {lines[-1]}")
-    return seconds, done.stdout
-
-
-def _record(name: str, turns: dict[str, list[Turn]]) -> dict[str, Any]:
-    ratios = [b.seconds / a.seconds for a, b in zip(turns[OURS], turns[name], strict=True)]
-    return {
-        "contender": name,
-        **spread("seconds", [turn.seconds for turn in turns[name]]),
-        **spread("test_accuracy", [turn.test_accuracy for turn in turns[name]]),
-        **spread("this_over_ours", ratios),
-        "rounds": len(turns[name]),
-        "cpus": os.cpu_count(),
-    }
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """What all commands share: the --config flag, and one clear line for wrong input (exit code 2)."""
 
+import gc
 import logging
 import os
 import sys
@@ -60,6 +61,8 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
         except RunError as error:
             _say(error)
             return FAILED
+        finally:
+            gc.freeze()  # or Python, ending, would look through all that jax has made once more
 
     app.run(guarded, flags_parser=parse)
 

@@ -1,5 +1,7 @@
 """What a config does to its training images, to be looked at."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +12,7 @@ from cnn_jax.config import Augment
 from cnn_jax.data.augment import each_alone, make_augment_fn
 from cnn_jax.data.normalization import to_unit
 from cnn_jax.errors import InputError
+from cnn_jax.training.parallel import once_options
 
 
 def augmentation_sheet(
@@ -58,7 +61,7 @@ def augmented(
     """Returns the images of a batch as they come out, draw by draw; draws count as epochs."""
     augment_fn = make_augment_fn(augment, int(labels.max()) + 1)
 
-    @jax.jit
+    @partial(jax.jit, compiler_options=once_options())
     def run(images: jax.Array, labels: jax.Array, epoch: jax.Array) -> jax.Array:
         batch = {
             "image": to_unit(images),

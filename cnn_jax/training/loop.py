@@ -25,7 +25,7 @@ from cnn_jax.training.finite import finite
 from cnn_jax.training.interruption import StopRequest, stop_on_signals
 from cnn_jax.training.losses import LossFn
 from cnn_jax.training.metrics import compute, merge, score
-from cnn_jax.training.parallel import replicated
+from cnn_jax.training.parallel import once_options, replicated
 from cnn_jax.training.pictures import Pictures, reported
 from cnn_jax.training.processes import Agreement, is_first
 from cnn_jax.training.programs import calls, compile_programs, each_step, steps_at_once
@@ -231,6 +231,7 @@ class Run:
                 take_steps, feed = self.programs.train[count], self._feed(step - count, pending)
                 state, sums = take_steps(state, feed, self.key)
                 pending.append((sums, count))
+                self.pictures.write_batch()  # while the first step is computed
                 self.display.advance(step)
                 self.last_step = step
                 stop = self._stop_reason()  # read once: a signal may come at any moment
@@ -382,5 +383,7 @@ class Run:
 def train_means(experiment: Experiment, step: int, totals: dict[str, float]) -> Row:
     """Returns the training metrics of the steps up to `step`, of which `totals` are the sums."""
     means = compute(totals)
-    rate = float(experiment.learning_rate(step - 1)) * means.pop("rate_scale", 1.0)
+    # Whole: operation by operation, a schedule takes ten times as long to compile.
+    rate_at = jax.jit(experiment.learning_rate, compiler_options=once_options())
+    rate = float(rate_at(step - 1)) * means.pop("rate_scale", 1.0)
     return {f"train_{name}": value for name, value in means.items()} | {"learning_rate": rate}

@@ -48,8 +48,15 @@ class Pictures:
         if self._on:
             with clock.stage("figures"):
                 self._before = sampled(state.params)
-                if not int(state.step):
-                    writers.image("training_images", _augmented_sheet(experiment), 0)
+                self._batch_is_due = not int(state.step)
+
+    def write_batch(self) -> None:
+        """Writes the augmented batch of a run from its start on, once."""
+        if self._on and self._batch_is_due:
+            with self._clock.stage("figures"):
+                sheet = _augmented_sheet(self._experiment)
+                self._writers.image("training_images", sheet, 0)
+            self._batch_is_due = False
 
     def write(self, step: int, state: TrainState, evaluation: Evaluation) -> None:
         """Writes the pictures of one step, with its evaluation of the validation split."""

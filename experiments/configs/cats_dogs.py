@@ -4,7 +4,8 @@
 
 As cats_dogs_plain, for as many epochs, with images rotated, shifted, zoomed, mirrored and made
 brighter or darker, so that they can't be learned by heart, and a learning rate that falls along a
-cosine. Published: 81% or better. Not yet run.
+cosine. Published: 81% or better. Measured, one seed: validation 83.5%, whose loss does not rise
+towards the end, and test 80.6%.
 """
 
 from cnn_jax.config import Augment, Config

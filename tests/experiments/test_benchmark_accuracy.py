@@ -3,22 +3,23 @@
 import pytest
 
 from cnn_jax.errors import RunError
-from experiments.benchmark_accuracy import OURS, Turn, _record, _timed
+from experiments.contenders import OURS
+from experiments.contenders.whole_runs import Turn, record, timed
 from tests.experiments.command import run
 
 
 def test_a_record_has_medians_and_the_ratio_of_each_round():
     turns = {OURS: [Turn(10.0, 0.98), Turn(12.0, 0.99)], "keras-jax": [Turn(30.0, 0.97)] * 2}
-    record = _record("keras-jax", turns)
-    assert (record["seconds"], record["test_accuracy"]) == (30.0, 0.97)
-    assert (record["this_over_ours_min"], record["this_over_ours_max"]) == (2.5, 3.0)
-    assert _record(OURS, turns)["test_accuracy_min"] == 0.98
+    said = record("keras-jax", turns)
+    assert (said["seconds"], said["test_accuracy"]) == (30.0, 0.97)
+    assert (said["this_over_ours_min"], said["this_over_ours_max"]) == (2.5, 3.0)
+    assert record(OURS, turns)["test_accuracy_min"] == 0.98
 
 
 def test_a_command_that_fails_says_why():
     with pytest.raises(RunError, match=r"json.tool ended with code .*No such file"):
-        _timed(["json.tool", "no file"], {})
-    seconds, said = _timed(["base64", "-t"], {})
+        timed(["json.tool", "no file"], {})
+    seconds, said = timed(["base64", "-t"], {})
     assert seconds > 0 and said
 
 

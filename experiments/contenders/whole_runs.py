@@ -1,0 +1,49 @@
+"""Whole commands in turns: how long each took, and how well it did."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from cnn_jax.errors import RunError
+from experiments.contenders import OURS
+from experiments.contenders.rounds import spread
+
+
+class Turn(NamedTuple):
+    """What one process did."""
+
+    seconds: float
+    test_accuracy: float
+
+
+def timed(command: Sequence[str], environment: dict[str, str]) -> tuple[float, str]:
+    """Returns how long `python -m COMMAND` took, and what it printed."""
+    quiet = {"TF_CPP_MIN_LOG_LEVEL": "3"}
+    began = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-m", *command],
+        env=os.environ | quiet | environment,
+        capture_output=True,
+        text=True,
+    )
+    seconds = time.perf_counter() - began
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or ["nothing was said"]
+        raise RunError(f"{command[0]} ended with code {done.returncode}: {lines[-1]}")
+    return seconds, done.stdout
+
+
+def record(name: str, turns: dict[str, list[Turn]]) -> dict[str, Any]:
+    """Returns what the turns of one contender amount to, beside ours of the same rounds."""
+    ratios = [b.seconds / a.seconds for a, b in zip(turns[OURS], turns[name], strict=True)]
+    return {
+        "contender": name,
+        **spread("seconds", [turn.seconds for turn in turns[name]]),
+        **spread("test_accuracy", [turn.test_accuracy for turn in turns[name]]),
+        **spread("this_over_ours", ratios),
+        "rounds": len(turns[name]),
+        "cpus": os.cpu_count(),
+    }
