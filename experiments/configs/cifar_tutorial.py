@@ -3,7 +3,8 @@
     python -m experiments.train --config=cifar_tutorial --workdir=runs/cifar_tutorial
 
 114,510 parameters. Adam at its defaults, pixels in [0, 1], all 50,000 training images, 10 epochs in
-batches of 32 (Keras's default), no augmentation. Published: 65 to 70% test accuracy. Not yet run.
+batches of 32 (Keras's default), no augmentation. Published: 65 to 70% test accuracy. Measured on a
+copy whose images had been JPEG-compressed: 67.0% ± 1.6 (3 seeds).
 """
 
 from cnn_jax.config import Config, Data, Model, Optim, Train
