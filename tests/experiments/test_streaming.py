@@ -23,6 +23,7 @@ SHRUNK = [
     "--config.model.width=0.125",
     "--config.train.steps=2",
     "--config.train.log_every=1",
+    "--config.train.pictures=false",
 ]
 
 

@@ -130,12 +130,13 @@ def cifar(tmp_path_factory):
 
 def test_the_flagship_runs_shrunk(cifar, tmp_path):
     shrunk = ["--config.train.steps=2", "--config.data.batch_size=8", "--config.train.log_every=1"]
+    shrunk += ["--config.model.width=0.25", "--config.train.pictures=false"]
     place = f"--config.data.dir={cifar}"
     answer = run("train", "--config=vgg_cifar", *shrunk, place, "--workdir=run", cwd=tmp_path)
     assert answer.code == 0, answer.err
     result = read_json(tmp_path / "run" / "result.json")
     assert (result["steps"], result["test_examples"]) == (2, 20)
-    assert result["parameters"] == 14_724_042
+    assert result["parameters"] == 923_130
     rows = read_rows(tmp_path / "run" / "metrics.jsonl")
     assert [row["step"] for row in rows] == [1, 2]
     assert all(np.isfinite(row["train_loss"]) for row in rows)
