@@ -21,11 +21,11 @@ from absl import flags
 
 from cnn_jax.config import Config
 from cnn_jax.data.datasets import load_dataset
-from cnn_jax.errors import InputError, unknown
+from cnn_jax.errors import unknown
 from experiments import command_line, configs
 from experiments.contenders import OURS, PEERS
 from experiments.contenders.machine import machine
-from experiments.contenders.whole_runs import Turn, record, timed
+from experiments.contenders.whole_runs import Turn, record, require, timed
 
 _CONFIG = flags.DEFINE_string("config", "mnist_convnet_quick", "what of ours is run, by name")
 _NETWORK = flags.DEFINE_string("network", "mnist_convnet", "Keras's: this or lenot_mnist")
@@ -58,9 +58,7 @@ def _checked_peer(name: str) -> str:
     known = [each for each in PEERS if each.startswith("keras-")]
     if name not in known:
         raise unknown("peer", name, known)
-    missing = PEERS[name].missing()
-    if missing:
-        raise InputError(f"{missing[0]} is not installed: python -m pip install -e '.[peers]'")
+    require(name)
     return name
 
 
@@ -73,8 +71,8 @@ def _save_data(config: Config, file: Path) -> None:
 
 def _train_ours(workdir: Path, seed: int) -> Turn:
     command = ["experiments.train", f"--config={_CONFIG.value}", f"--workdir={workdir}"]
-    empty = {"JAX_COMPILATION_CACHE_DIR": f"{workdir}-compiled"}
-    seconds, _ = timed([*command, f"--config.seed={seed}"], empty)
+    compiled = f"{workdir}-compiled"  # an empty directory of its own
+    seconds, _ = timed([*command, f"--config.seed={seed}"], JAX_COMPILATION_CACHE_DIR=compiled)
     result = json.loads((workdir / "result.json").read_text())
     return Turn(seconds, result["test_accuracy"])
 
@@ -82,8 +80,9 @@ def _train_ours(workdir: Path, seed: int) -> Turn:
 def _train_peer(peer: str, data: Path, seed: int) -> Turn:
     command = [f"{__package__}.contenders.keras_published", f"--data={data}", f"--seed={seed}"]
     options = [f"--network={_NETWORK.value}", f"--epochs={_EPOCHS.value}"]
-    seconds, said = timed([*command, *options], dict(PEERS[peer].environment))
-    return Turn(seconds, json.loads(said.splitlines()[-1])["test_accuracy"])
+    quiet = {"TF_CPP_MIN_LOG_LEVEL": "3"}
+    seconds, done = timed([*command, *options], **quiet, **dict(PEERS[peer].environment))
+    return Turn(seconds, json.loads(done.stdout.splitlines()[-1])["test_accuracy"])
 
 
 if __name__ == "__main__":

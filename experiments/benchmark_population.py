@@ -18,12 +18,9 @@ take turns. A JSON object a line on stdout for each way, a single run first:
 
 import dataclasses
 import json
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -32,9 +29,10 @@ from absl import flags
 
 from cnn_jax.config import Config, Population, to_json, with_fields
 from cnn_jax.config_checks import validate
-from cnn_jax.errors import RunError, unknown
+from cnn_jax.errors import unknown
 from experiments import command_line
 from experiments.contenders.task import usable_cpus
+from experiments.contenders.whole_runs import timed
 
 SINGLE, STRATEGIES = "single", ("each", "vmap", "map", "vmap-devices")
 
@@ -84,19 +82,15 @@ def _train(way: Way, directory: Path, turn: int) -> None:
     directory.mkdir(exist_ok=True)
     (directory / "config.json").write_text(to_json(way.config))
     workdir = directory / str(turn)
-    environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(directory / "compiled")}
-    environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+    environment = {
+        "JAX_COMPILATION_CACHE_DIR": str(directory / "compiled"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
+    }
     if way.devices > 1:
         environment["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={way.devices}"
-    command = [sys.executable, "-m", "experiments.train", f"--workdir={workdir}"]
-    command.append(f"--config={directory / 'config.json'}")
-    began = time.perf_counter()
-    answer = subprocess.run(
-        command, env=environment, stderr=subprocess.PIPE, text=True, check=False
-    )
-    if answer.returncode:
-        raise RunError(f"{way.name} failed: {answer.stderr.strip().splitlines()[-1]}")
-    way.seconds.append(time.perf_counter() - began)
+    given = [f"--workdir={workdir}", f"--config={directory / 'config.json'}"]
+    seconds, _ = timed(["experiments.train", *given], **environment)
+    way.seconds.append(seconds)
     way.rates.append(json.loads((workdir / "result.json").read_text())["images_per_second"])
 
 

@@ -13,9 +13,7 @@ side finds them in colder memory; a run of ours before the first round sees to t
 import json
 import os
 import re
-import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -23,9 +21,10 @@ from absl import flags
 
 from cnn_jax.errors import InputError, RunError
 from experiments import command_line
-from experiments.contenders import OURS, PEERS
+from experiments.contenders import OURS
 from experiments.contenders.machine import machine
 from experiments.contenders.rounds import spread
+from experiments.contenders.whole_runs import require, timed
 
 flags.FLAGS.set_gnu_getopt()
 
@@ -50,9 +49,7 @@ def main(argv: Sequence[str]) -> None:
         raise InputError("--workdir=DIR is missing: the directory of a run")
     if not argv[1:]:
         raise InputError("no IMAGE is given: files or folders")
-    missing = PEERS["torch"].missing()
-    if missing:
-        raise InputError(f"{missing[0]} is not installed: python -m pip install -e '.[peers]'")
+    require("torch")
     _take_turn(OURS, argv[1:])
     turns: dict[str, list[Turn]] = {name: [] for name in _COMMANDS}
     for i in range(_ROUNDS.value):
@@ -65,14 +62,10 @@ def main(argv: Sequence[str]) -> None:
 
 def _take_turn(name: str, images: Sequence[str]) -> Turn:
     flags_given = [f"--workdir={_WORKDIR.value}", f"--batch_size={_BATCH_SIZE.value}"]
-    command = [sys.executable, "-m", _COMMANDS[name], *flags_given, *images]
-    began = time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True)
-    seconds = time.perf_counter() - began
+    seconds, done = timed([_COMMANDS[name], *flags_given, *images])
     said = re.search(r"([\d,]+) images in ([\d.]+) s", done.stderr)
-    if done.returncode or said is None:
-        lines = done.stderr.strip().splitlines() or ["nothing was said"]
-        raise RunError(f"{name} ended with code {done.returncode}: {lines[-1]}")
+    if said is None:
+        raise RunError(f"{name} does not say how fast it was: {done.stderr.strip()[-200:]}")
     answers = map(json.loads, done.stdout.splitlines())
     classes = {each["image"]: each["top"][0]["class"] for each in answers}
     return Turn(int(said[1].replace(",", "")) / float(said[2]), seconds, classes)

@@ -87,20 +87,14 @@ def _stock(a: Array, b: Array, *, wanted: int, shapes: tuple, pairs: Pairs) -> A
     return result
 
 
-def _by_patches(a: Array, b: Array, *, wanted: int, shapes: tuple, pairs: Pairs) -> Array:
-    if wanted == _KERNEL:
-        return cpu_patches.kernel_gradient(a, b, shapes[_KERNEL][:2], pairs)
-    if wanted == _Y:
-        return cpu_patches.forward(a, b, pairs)
-    return cpu_patches.input_gradient(a, b, shapes[_X], pairs)
+def _by_products(
+    module: Any, a: Array, b: Array, *, wanted: int, shapes: tuple, pairs: Pairs
+) -> Array:
+    return (module.input_gradient, module.kernel_gradient, module.forward)[wanted](a, b, pairs)
 
 
-def _by_winograd(a: Array, b: Array, *, wanted: int, shapes: tuple, pairs: Pairs) -> Array:
-    if wanted == _KERNEL:
-        return cpu_winograd.kernel_gradient(a, b, pairs)
-    if wanted == _Y:
-        return cpu_winograd.forward(a, b, pairs)
-    return cpu_winograd.input_gradient(a, b, pairs)
+_by_patches = partial(_by_products, cpu_patches)
+_by_winograd = partial(_by_products, cpu_winograd)
 
 
 def _by_a_column_more(a: Array, b: Array, *, wanted: int, shapes: tuple, pairs: Pairs) -> Array:

@@ -34,24 +34,24 @@ def forward(
 
 
 def input_gradient(
-    kernel: Float[Array, "fh fw c c_out"],
-    y: Float[Array, "n oh ow c_out"],
-    shape: Sequence,
-    pairs: Pairs,
+    kernel: Float[Array, "fh fw c c_out"], y: Float[Array, "n oh ow c_out"], pairs: Pairs
 ) -> Float[Array, "n h w c"]:
-    """Returns the derivative of Σ y · conv(x, kernel) by x, of this shape."""
+    """Returns the derivative of Σ y · conv(x, kernel) by x."""
+    sizes = zip(y.shape[1:3], kernel.shape[:2], pairs, strict=True)
+    image = (*(n + f - 1 - low - high for n, f, (low, high) in sizes), kernel.shape[2])
 
     def run(block: Array) -> Array:
-        images = jax.ShapeDtypeStruct((len(block), *shape[1:]), block.dtype)
+        images = jax.ShapeDtypeStruct((len(block), *image), block.dtype)
         return jax.linear_transpose(lambda x: _convolve(x, kernel, pairs), images)(block)[0]
 
-    return map_blocks(run, y, most=_images(shape, kernel.shape, pairs))
+    return map_blocks(run, y, most=_images((len(y), *image), kernel.shape, pairs))
 
 
 def kernel_gradient(
-    x: Float[Array, "n h w c"], y: Float[Array, "n oh ow c_out"], window: Sequence, pairs: Pairs
+    x: Float[Array, "n h w c"], y: Float[Array, "n oh ow c_out"], pairs: Pairs
 ) -> Float[Array, "fh fw c c_out"]:
     """Returns the derivative of Σ y · conv(x, kernel) by the kernel."""
+    window = output_sizes(x.shape, y.shape[1:3], pairs)  # the outputs slide over it as it did
     shape = (*window, x.shape[-1], y.shape[-1])
     band = _band(*shape[2:])
 

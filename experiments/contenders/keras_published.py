@@ -15,26 +15,33 @@ import keras
 import numpy as np
 from keras import layers
 
-_CONVNET = [
-    layers.Conv2D(16, 3, activation="relu"),
-    layers.MaxPooling2D(),
-    layers.Conv2D(32, 3, activation="relu"),
-    layers.MaxPooling2D(),
-    layers.Conv2D(64, 3, activation="relu"),
-    layers.Flatten(),
-    layers.Dense(64, activation="relu"),
-]
-_LENOT = [
-    layers.ZeroPadding2D(2),
-    layers.Conv2D(6, 5, activation="relu"),
-    layers.MaxPooling2D(),
-    layers.Conv2D(16, 5, activation="relu"),
-    layers.MaxPooling2D(),
-    layers.Flatten(),
-    layers.Dense(120, activation="relu"),
-    layers.Dense(84, activation="relu"),
-]
-NETWORKS = {"mnist_convnet": _CONVNET, "lenot_mnist": _LENOT}
+
+def _convnet() -> list[keras.Layer]:
+    return [
+        layers.Conv2D(16, 3, activation="relu"),
+        layers.MaxPooling2D(),
+        layers.Conv2D(32, 3, activation="relu"),
+        layers.MaxPooling2D(),
+        layers.Conv2D(64, 3, activation="relu"),
+        layers.Flatten(),
+        layers.Dense(64, activation="relu"),
+    ]
+
+
+def _lenot() -> list[keras.Layer]:
+    return [
+        layers.ZeroPadding2D(2),
+        layers.Conv2D(6, 5, activation="relu"),
+        layers.MaxPooling2D(),
+        layers.Conv2D(16, 5, activation="relu"),
+        layers.MaxPooling2D(),
+        layers.Flatten(),
+        layers.Dense(120, activation="relu"),
+        layers.Dense(84, activation="relu"),
+    ]
+
+
+NETWORKS = {"mnist_convnet": _convnet, "lenot_mnist": _lenot}
 
 
 def main() -> None:
@@ -45,10 +52,10 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
-    keras.utils.set_random_seed(given.seed)
+    keras.utils.set_random_seed(given.seed)  # before the layers are made, which draw from it
     data = np.load(given.data)
     x_train, x_test = (data[name].astype("float32") / 255 for name in ("x_train", "x_test"))
-    parts = [layers.Input(x_train.shape[1:]), *NETWORKS[given.network]]
+    parts = [layers.Input(x_train.shape[1:]), *NETWORKS[given.network]()]
     model = keras.Sequential([*parts, layers.Dense(10, activation="softmax")])
     model.compile("rmsprop", "sparse_categorical_crossentropy", metrics=["accuracy"])
     model.fit(x_train, data["y_train"], epochs=given.epochs, batch_size=128, verbose=0)

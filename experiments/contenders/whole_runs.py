@@ -7,8 +7,8 @@ import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from cnn_jax.errors import RunError
-from experiments.contenders import OURS
+from cnn_jax.errors import InputError, RunError
+from experiments.contenders import OURS, PEERS
 from experiments.contenders.rounds import spread
 
 
@@ -19,13 +19,16 @@ class Turn(NamedTuple):
     test_accuracy: float
 
 
-def timed(command: Sequence[str], environment: dict[str, str]) -> tuple[float, str]:
-    """Returns how long `python -m COMMAND` took, and what it printed."""
-    quiet = {"TF_CPP_MIN_LOG_LEVEL": "3"}
+def timed(command: Sequence[str], **environment: str) -> tuple[float, subprocess.CompletedProcess]:
+    """Returns how long `python -m COMMAND` took, and what it was and printed.
+
+    Raises:
+      RunError: it failed; the message ends with the last line it said.
+    """
     began = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-m", *command],
-        env=os.environ | quiet | environment,
+        env=os.environ | environment,
         capture_output=True,
         text=True,
     )
@@ -33,7 +36,13 @@ def timed(command: Sequence[str], environment: dict[str, str]) -> tuple[float, s
     if done.returncode:
         lines = done.stderr.strip().splitlines() or ["nothing was said"]
         raise RunError(f"{command[0]} ended with code {done.returncode}: {lines[-1]}")
-    return seconds, done.stdout
+    return seconds, done
+
+
+def require(peer: str) -> None:
+    """Raises InputError unless the peer's packages are installed."""
+    if missing := PEERS[peer].missing():
+        raise InputError(f"{missing[0]} is not installed: python -m pip install -e '.[peers]'")
 
 
 def record(name: str, turns: dict[str, list[Turn]]) -> dict[str, Any]:
