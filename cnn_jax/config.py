@@ -18,7 +18,7 @@ from typing import Any
 
 from cnn_jax.errors import InputError, unknown
 
-OPTIMIZERS = ("sgd", "rmsprop", "adam", "adamw", "nadam", "lamb", "lars", "muon")
+OPTIMIZERS = ("sgd", "rmsprop", "adam", "adamw", "nadam", "lamb", "lars", "muon", "muon_sgd")
 SCHEDULES = ("constant", "linear", "cosine", "one_cycle", "step", "plateau")
 NORMALIZATIONS = ("unit", "mean", "mean_std", "per_pixel", "zca")
 BORDERS = ("zero", "edge", "reflect")
@@ -131,19 +131,24 @@ class Optim:
 
     name: str = "sgd"
     learning_rate: float = 0.1
-    momentum: float | None = None  # None: sgd and lars 0.9, muon 0.95, rmsprop none
+    rates: str = ""  # "logits=0.1; bias$=2": the rate's multiples, by what finds the path
+    momentum: float | None = None  # None: sgd and lars 0.9, muon 0.95, rmsprop none, muon_sgd 0.6
+    # for the convolutions and 0.85 for the rest
     nesterov: bool = False
     decay_rate: float = 0.9  # rmsprop: rho
     beta1: float = 0.9  # the adam family
     beta2: float = 0.999
     epsilon: float | None = None  # None: the adam family 1e-8, lamb 1e-6, rmsprop 1e-7
-    weight_decay: float = 0.0  # not on biases and norms; decoupled in adamw, lamb and muon
+    weight_decay: float = 0.0  # not on biases and norms; decoupled in adamw, lamb and muon, and
+    # in muon_sgd not on convolutions
     schedule: str = "constant"
     warmup: float = 0.0  # linear from zero over this fraction of the run
     milestones: tuple[float, ...] = ()  # schedule "step": where the rate drops
     decay_factor: float = 0.1  # schedules "step" and "plateau": by what it is multiplied
     plateau_patience: int = 10  # schedule "plateau": epochs whose mean training loss isn't lower
     clip_norm: float = 0.0  # global gradient norm; 0: no clipping
+    hold_norms: bool = False  # each step starts from convolutions of the norm √C_out, as is free
+    # to choose where batch norm follows
     freeze: str = ""  # regular expression; parameters whose path it finds are not trained
 
 

@@ -55,6 +55,7 @@ from cnn_jax.layers.initializers import INITIALIZERS, initializer
 from cnn_jax.layers.linear import add_bias, dense, flatten, zero_pad
 from cnn_jax.layers.normalization import batch_norm, group_norm, layer_norm, local_response_norm
 from cnn_jax.layers.pooling import avg_pool, global_avg_pool, global_max_pool, max_pool
+from cnn_jax.layers.whitening import patch_whitening
 
 __all__ = [
     "ACTIVATIONS",
@@ -100,6 +101,7 @@ __all__ = [
     "norm_flops",
     "norm_parameters",
     "output_size",
+    "patch_whitening",
     "pool_flops",
     "receptive_field",
     "relu",

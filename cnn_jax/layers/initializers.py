@@ -30,6 +30,23 @@ def _at_least_float32(make: Initializer) -> Initializer:
     return initialize
 
 
+def _dirac(key: Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32) -> Array:
+    """Draws a kernel whose first outputs are the input's channels, as far as there are any."""
+    *window, channels, features = shape
+    copied = min(channels, features)
+    drawn = _PYTORCH_DEFAULT(key, shape, dtype)
+    middle = tuple(size // 2 for size in window)
+    identity = (
+        jnp.zeros((*shape[:-1], copied), dtype)
+        .at[middle]
+        .set(jnp.eye(channels, copied, dtype=dtype))
+    )
+    return jnp.concatenate([identity, drawn[..., copied:]], axis=-1)
+
+
+# Uniform within ± 1 / sqrt(fan-in).
+_PYTORCH_DEFAULT = init.variance_scaling(1 / 3, "fan_in", "uniform")
+
 INITIALIZERS: dict[str, Initializer] = {
     "zeros": init.zeros,
     "ones": init.ones,
@@ -43,6 +60,7 @@ INITIALIZERS: dict[str, Initializer] = {
     "lecun_uniform": init.lecun_uniform(),
     "lecun_normal": init.lecun_normal(),
     "orthogonal": _at_least_float32(init.orthogonal()),
+    "dirac": _dirac,  # for convolutions: passes channels on; what outputs are left, PyTorch's
     # For convolutions with in <= out: orthogonal in the middle of the window, zero around.
     "delta_orthogonal": _at_least_float32(init.delta_orthogonal()),
 }

@@ -12,6 +12,7 @@ from jaxtyping import Array, Key, PyTree
 
 from cnn_jax.errors import InputError, unknown
 from cnn_jax.layers import ACTIVATIONS, INITIALIZERS
+from cnn_jax.models.airbench import Airbench
 from cnn_jax.models.alexnet import ONE_WEIRD_TRICK, AlexNet
 from cnn_jax.models.lenet import LeNet, LeNet5, LeNetSame
 from cnn_jax.models.modules import POOLING, SingleLogit
@@ -62,6 +63,7 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "resnet20_cifar": partial(CifarResNet, depth=20),
     "resnet56_cifar": partial(CifarResNet, depth=56),
     "resnet110_cifar": partial(CifarResNet, depth=110),
+    "airbench": Airbench,
     "wrn28_10": partial(WideResNet, depth=28, width=10.0),
 }
 
@@ -117,6 +119,16 @@ def initialize(
 ) -> PyTree:
     """Returns the model's variables: `params`, and `batch_stats` where it has batch norm."""
     return jax.jit(partial(_initialize, model, image_shape))(key)
+
+
+def parameters_from_images(model: nn.Module) -> Callable[[Array], PyTree] | None:
+    """Returns from_images(images) of a network that has one: parameters computed and not drawn.
+
+    The images are those of the training split, as the network is given them; the result is the
+    part of `params` that they determine. `Airbench` has one.
+    """
+    network = model.network if isinstance(model, SingleLogit) else model
+    return getattr(network, "from_images", None)
 
 
 def _initialize(model: nn.Module, image_shape: tuple[int, int, int], key: jax.Array) -> PyTree:

@@ -14,7 +14,7 @@ from jaxtyping import PyTree
 from orbax.checkpoint import checkpoint_managers as policies
 
 from cnn_jax.errors import InputError
-from cnn_jax.training.optimizer import path_name
+from cnn_jax.training.parameter_paths import path_name
 from cnn_jax.training.processes import is_first, wait_for_all
 
 KEPT_LATEST = 2  # one more than needed, in case a crash damages the newest

@@ -6,7 +6,7 @@ import jax
 from jaxtyping import PyTree
 
 from cnn_jax.errors import RunError
-from cnn_jax.training.optimizer import path_name
+from cnn_jax.training.parameter_paths import path_name
 
 
 def finite(

@@ -1,15 +1,16 @@
 """Optimizers and learning-rate schedules from the config, each a line over optax."""
 
-import re
+import math
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 from jaxtyping import PyTree
 
 from cnn_jax.config import Optim, is_on
-from cnn_jax.errors import InputError
+from cnn_jax.training.parameter_paths import freeze, multiply_rates
 
 Schedule = Callable[[jax.typing.ArrayLike], jax.typing.ArrayLike]
 
@@ -43,21 +44,25 @@ def make_optimizer(
 
     Weight decay skips biases and the parameters of norms. It is decoupled from the gradient in
     adamw, lamb and muon, and added to it (L2 regularisation) in the others. Parameters whose path
-    matches `optim.freeze` stay as they are. With the schedule "plateau", `update` takes the
-    training loss as `value`, and the rate drops when its mean over an epoch stops falling. It is
-    the training loss, and not the validation's as Keras would have it, since it is at hand inside
-    the compiled step, for every member of a population, and without a validation split.
+    matches `optim.freeze` stay as they are, and those that `optim.rates` finds have a rate of their
+    own, a multiple of all that moves them, decoupled decay too. With the schedule "plateau",
+    `update` takes the training loss as `value`, and the rate drops when its mean over an epoch
+    stops falling. It is the training loss, and not the validation's as Keras would have it, since
+    it is at hand inside the compiled step, for every member of a population, and without a
+    validation split.
     """
     optimizer = _OPTIMIZERS[optim.name](optim, schedule)
     clip = [optax.clip_by_global_norm(optim.clip_norm)] if is_on(optim.clip_norm) else []
-    coupled = is_on(optim.weight_decay) and optim.name not in ("adamw", "lamb", "lars", "muon")
+    coupled = is_on(optim.weight_decay) and optim.name not in _DECAY_BY_THEMSELVES
     decay = [optax.add_decayed_weights(optim.weight_decay, decay_mask)] if coupled else []
     plateau = optax.contrib.reduce_on_plateau(
         factor=optim.decay_factor,
         patience=optim.plateau_patience,
         accumulation_size=steps_per_epoch,
     )
-    tx = optax.chain(*clip, *decay, optimizer, *[plateau] * (optim.schedule == "plateau"))
+    last = [plateau] * (optim.schedule == "plateau")
+    last += [multiply_rates(optim.rates)] * bool(optim.rates) + [hold_norms()] * optim.hold_norms
+    tx = optax.chain(*clip, *decay, optimizer, *last)
     tx = freeze(tx, optim.freeze) if optim.freeze else tx
     return optax.with_extra_args_support(tx)
 
@@ -136,6 +141,25 @@ def _muon(o: Optim, schedule: Schedule) -> optax.GradientTransformation:
     )
 
 
+def _muon_sgd(o: Optim, schedule: Schedule) -> optax.GradientTransformation:
+    """Muon of three iterations for the convolutions, SGD with Nesterov momentum for the rest.
+
+    The optimizer of the CIFAR-10 recipe airbench94_muon, see `models.airbench`.
+    """
+    beta, momentum = _or(o.momentum, 0.6), _or(o.momentum, 0.85)
+    muon = optax.contrib.scale_by_muon(ns_steps=3, beta=beta, weight_dimension_numbers=matrix_axes)
+    optimizers = {
+        "muon": optax.chain(muon, optax.scale_by_learning_rate(schedule)),
+        "sgd": optax.chain(
+            optax.add_decayed_weights(o.weight_decay, decay_mask),
+            optax.sgd(schedule, momentum=momentum, nesterov=True),
+        ),
+    }
+    return optax.partition(
+        optimizers, lambda params: jax.tree.map(lambda p: "muon" if p.ndim > 2 else "sgd", params)
+    )
+
+
 _OPTIMIZERS: dict[str, Callable[[Optim, Schedule], optax.GradientTransformation]] = {
     "sgd": _sgd,
     "rmsprop": _rmsprop,
@@ -145,7 +169,9 @@ _OPTIMIZERS: dict[str, Callable[[Optim, Schedule], optax.GradientTransformation]
     "lamb": _lamb,
     "lars": _lars,
     "muon": _muon,
+    "muon_sgd": _muon_sgd,
 }
+_DECAY_BY_THEMSELVES = ("adamw", "lamb", "lars", "muon", "muon_sgd")
 
 
 def _or(value: ArrayLike | None, default: float) -> ArrayLike:
@@ -178,45 +204,16 @@ def matrix_axes(params: PyTree) -> PyTree:
     return jax.tree.map(axes, params)
 
 
-def freeze(tx: optax.GradientTransformation, pattern: str) -> optax.GradientTransformation:
-    """Returns `tx` for the parameters whose path ("conv1/kernel") does not match the pattern.
+def hold_norms() -> optax.GradientTransformation:
+    """Returns what lets each step of a convolution's kernel start from the norm √C_out.
 
-    The others get no updates and no optimizer state. Statistics of batch norm are no parameters:
-    they go on following the data.
-
-    Raises:
-      InputError: the pattern is no regular expression.
+    Batch norm behind it makes the norm free to choose, and with it held the learning rate says by
+    how much of it the kernel turns.
     """
-    frozen = _pattern(pattern)
 
-    def labels(params: PyTree) -> PyTree:
-        return jax.tree_util.tree_map_with_path(
-            lambda path, _: "frozen" if frozen.search(path_name(path)) else "trained", params
-        )
+    def hold(update: jax.Array, p: jax.Array) -> jax.Array:
+        if p.ndim <= 2:
+            return update
+        return p * (math.sqrt(p.shape[-1]) / jnp.linalg.norm(p.ravel()) - 1) + update
 
-    return optax.partition({"trained": tx, "frozen": optax.set_to_zero()}, labels)
-
-
-def check_freeze(optim: Optim, params: PyTree) -> None:
-    """Raises InputError if `optim.freeze` is set and finds none of the parameters, or all."""
-    if not optim.freeze:
-        return
-    names = [path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
-    found = [name for name in names if _pattern(optim.freeze).search(name)]
-    if not found or found == names:
-        raise InputError(
-            f"optim.freeze is '{optim.freeze}', which finds {'all' if found else 'none'} of the "
-            f"parameters: {', '.join(names[:4])} ... {names[-1]}"
-        )
-
-
-def _pattern(text: str) -> re.Pattern:
-    try:
-        return re.compile(text)
-    except re.error as error:
-        raise InputError(f"optim.freeze is '{text}', no regular expression: {error}") from error
-
-
-def path_name(path: tuple) -> str:
-    """Returns a parameter's path as text, like "conv1/kernel"."""
-    return jax.tree_util.keystr(path, simple=True, separator="/")
+    return optax.stateless(lambda updates, params: jax.tree.map(hold, updates, params))

@@ -22,7 +22,7 @@ from cnn_jax.data.datasets import Split
 from cnn_jax.data.order import epoch_order
 from cnn_jax.training.clock import Clock
 from cnn_jax.training.objective import sigmoid_each
-from cnn_jax.training.optimizer import path_name
+from cnn_jax.training.parameter_paths import path_name
 from cnn_jax.training.setup import Experiment
 from cnn_jax.training.state import TrainState
 from cnn_jax.training.writers import Writers

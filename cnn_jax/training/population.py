@@ -23,8 +23,8 @@ from cnn_jax.training.member_directory import write_member
 from cnn_jax.training.member_results import summary
 from cnn_jax.training.members import combinations, describe, differing, member_configs
 from cnn_jax.training.metrics import compute, merge
-from cnn_jax.training.optimizer import path_name
 from cnn_jax.training.parallel import compiler_options, once_options
+from cnn_jax.training.parameter_paths import path_name
 from cnn_jax.training.programs import Programs, steps_at_once
 from cnn_jax.training.setup import (
     Experiment,

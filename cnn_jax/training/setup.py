@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 from flax import linen as nn
 from jax.sharding import Mesh
@@ -20,13 +21,18 @@ from cnn_jax.data.datasets import Dataset, load_dataset
 from cnn_jax.data.normalization import Normalization, fit_normalization, normalize, to_unit
 from cnn_jax.data.resident import Feed, take_batch
 from cnn_jax.errors import InputError
-from cnn_jax.models.registry import build_model, initialize, variable_shapes
+from cnn_jax.models.registry import (
+    build_model,
+    initialize,
+    parameters_from_images,
+    variable_shapes,
+)
 from cnn_jax.models.rematerialization import blocks_of
 from cnn_jax.placement import place
 from cnn_jax.training.checkpoint import abstract
 from cnn_jax.training.losses import LossFn
 from cnn_jax.training.objective import make_eval_loss, make_loss, make_sums, single_logit
-from cnn_jax.training.optimizer import Schedule, check_freeze, make_optimizer, make_schedule
+from cnn_jax.training.optimizer import Schedule, make_optimizer, make_schedule
 from cnn_jax.training.parallel import (
     AXIS,
     check_batch_size,
@@ -37,6 +43,7 @@ from cnn_jax.training.parallel import (
     replicated,
     shard_batch,
 )
+from cnn_jax.training.parameter_paths import check_paths
 from cnn_jax.training.state import Purpose, TrainState, create_train_state, key_for
 from cnn_jax.training.step import Batch, make_eval_step, make_train_step
 from cnn_jax.training.transfer import Transfer, read_shapes, read_variables, transfer
@@ -57,6 +64,10 @@ class Experiment:
     study_loss_fn: LossFn | None  # instead of the config's
     augment_fn: AugmentFn  # of the study; after the config's augmentation and normalisation
     steps: int
+    computed: PyTree  # the parameters that the network takes from training images, if any
+
+
+_IMAGES_LOOKED_AT = 5000  # by networks whose first parameters come from images
 
 
 def build_experiment(
@@ -84,20 +95,30 @@ def build_experiment(
         )
     parts = _parts(config, dataset, loss_fn)
     shapes = variable_shapes(parts["model"], dataset.spec.image_shape)
-    check_freeze(config.optim, shapes["params"])
+    check_paths(config.optim, shapes["params"])
     if config.train.remat and not blocks_of(parts["model"], shapes, dataset.spec.image_shape):
         raise InputError(f"train.remat is for residual blocks; {config.model.name} has none")
     check_augment(data.augment, dataset.spec.image_shape)
+    normalization = fit_normalization(dataset.train.images, data.normalization)
     return Experiment(
         config=config,
         dataset=dataset,
-        normalization=fit_normalization(dataset.train.images, data.normalization),
+        normalization=normalization,
         mesh=mesh,
         study_loss_fn=loss_fn,
         augment_fn=augment_fn or (lambda key, batch: batch),
         steps=total_steps(config, len(dataset.train)),
+        computed=_computed(parts["model"], dataset, normalization),
         **parts,
     )
+
+
+def _computed(model: nn.Module, dataset: Dataset, normalization: Normalization) -> PyTree:
+    from_images = parameters_from_images(model)
+    if from_images is None:
+        return {}
+    images = jnp.asarray(dataset.train.images[:_IMAGES_LOOKED_AT])
+    return jax.device_get(from_images(normalize(to_unit(images), normalization)))
 
 
 def with_config(experiment: Experiment, config: Config) -> Experiment:
@@ -141,6 +162,10 @@ def state_from(experiment: Experiment, key: jax.Array, source: PyTree | None = N
     """Returns the state before the first step, drawn from a key or taken from `source`."""
     shape = experiment.dataset.spec.image_shape
     variables = initialize(key, model=experiment.model, image_shape=shape)
+    params = dict(variables["params"])
+    for layer, values in experiment.computed.items():
+        params[layer] = {**params[layer], **values}
+    variables = {**variables, "params": params}
     if source is not None:
         variables = transfer(variables, source).variables
     ema = experiment.config.train.ema_decay > 0

@@ -8,7 +8,7 @@ from jaxtyping import PyTree
 
 from cnn_jax.errors import InputError
 from cnn_jax.training.checkpoint import Checkpoints, abstract
-from cnn_jax.training.optimizer import path_name
+from cnn_jax.training.parameter_paths import path_name
 
 HEAD = "logits"  # the last layer, the one that depends on the classes
 

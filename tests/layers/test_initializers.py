@@ -75,6 +75,20 @@ def test_delta_orthogonal_is_orthogonal_in_the_middle_and_zero_around():
     assert np.count_nonzero(weights) == np.count_nonzero(weights[1, 1])
 
 
+@pytest.mark.parametrize("shape", [(3, 3, 8, 16), (3, 3, 16, 8), (1, 3, 5, 5)])
+def test_dirac_passes_channels_on_and_draws_the_rest(shape):
+    *_, channels, features = shape
+    kernel = _sample("dirac", shape)
+    images = jax.random.normal(jax.random.key(1), (2, 6, 6, channels))
+    y = layers.conv2d(images, jnp.asarray(kernel))
+    copied = min(channels, features)
+    np.testing.assert_allclose(y[..., :copied], images[..., :copied], atol=1e-6)
+    drawn, bound = kernel[..., copied:], 1 / np.sqrt(np.prod(shape[:-1]))
+    if drawn.size:
+        assert 0.9 * bound < np.abs(drawn).max() <= bound
+        np.testing.assert_allclose(drawn.var(), bound**2 / 3, rtol=0.1)
+
+
 @pytest.mark.parametrize("name", layers.INITIALIZERS)
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
 def test_initializers_take_key_shape_and_dtype(name, dtype):
@@ -108,7 +122,9 @@ def test_a_population_is_initialised_by_vmap(name):
 
 
 def test_an_unknown_name_gets_the_nearest_and_all():
-    with pytest.raises(ValueError, match=r"did you mean 'he_normal'.*Known: delta_orthogonal, "):
+    with pytest.raises(
+        ValueError, match=r"did you mean 'he_normal'.*Known: delta_orthogonal, dirac, "
+    ):
         layers.initializer("he_norml")
     with pytest.raises(ValueError, match=r"unknown initializer 'xyz'\. Known: "):
         layers.initializer("xyz")

@@ -45,6 +45,7 @@ PARAMETERS = {
     "resnet20_cifar": 269_722,
     "resnet56_cifar": 853_018,
     "resnet110_cifar": 1_727_962,
+    "airbench_cifar": 1_971_640,
     "wrn28_10_cifar": 36_479_194,
 }
 

@@ -21,6 +21,7 @@ FAMILIES = {
     "resnet18": {"depths": (1, 1, 1, 1)},
     "resnet50": {"depths": (1, 1, 1, 1)},
     "resnet20_cifar": {"depth": 8, "width": 0.25},
+    "airbench": {},
     "wrn28_10": {"depth": 10, "width": 0.25, "dropout": 0.3},
 }
 # Deeper forms of networks that are here too: more of the same blocks, and long to trace.
@@ -79,7 +80,9 @@ def optax_promotes():
 
 
 @pytest.mark.usefixtures("optax_promotes")
-@pytest.mark.parametrize("name", [n for n in FAMILIES if n not in ("alexnet_owt", "resnet18")])
+@pytest.mark.parametrize(
+    "name", [n for n in FAMILIES if n not in ("alexnet_owt", "resnet18", "resnet50", "airbench")]
+)
 def test_gradients_reach_all_parameters_and_loss_on_a_fixed_batch_goes_to_zero(name):
     options = {"width": 0.125, "kernel_init": "he_normal"} | FAMILIES[name]
     if name in ("alexnet", "cats_dogs", "vgg11", "wrn28_10"):

@@ -167,6 +167,19 @@ def _wide_resnet(x):
     return layers.Dense(10, name="logits")(layers.GlobalAveragePooling2D()(x))
 
 
+def _airbench(x):
+    x = layers.Activation("gelu")(layers.Conv2D(24, 2, name="whiten")(x))
+    for block, filters in enumerate((64, 256, 256), start=1):
+        for i in (1, 2):
+            name = f"conv{block}_{i}"
+            x = layers.Conv2D(filters, 3, padding="same", use_bias=False, name=name)(x)
+            x = layers.MaxPooling2D(2)(x) if i == 1 else x
+            norm = {"epsilon": 1e-12, "scale": False, "name": f"{name}_norm"}
+            x = layers.Activation("gelu")(layers.BatchNormalization(**norm)(x))
+    x = layers.Flatten()(layers.MaxPooling2D(3)(x))
+    return layers.Dense(10, use_bias=False, name="logits")(x)
+
+
 # network: size, channels, Keras's form, options of ours
 NETWORKS = {
     "mnist_convnet": (28, 1, MNIST, {}),
@@ -198,6 +211,7 @@ NETWORKS = {
     "resnet20_cifar": (32, 3, _cifar_resnet((3, 3, 3), (16, 32, 64), _zeros), {}),
     "resnet56_cifar": (32, 3, _cifar_resnet((9, 9, 9), (16, 32, 64), _zeros), {}),
     "resnet110_cifar": (32, 3, _cifar_resnet((18, 18, 18), (16, 32, 64), _zeros), {}),
+    "airbench": (32, 3, _airbench, {}),
     "wrn28_10": (32, 3, _wide_resnet, {"width": 2.0}),
 }
 

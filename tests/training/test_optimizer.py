@@ -125,6 +125,47 @@ def test_every_optimizer_goes_downhill(name):
     assert loss(params) < 0.9 * before
 
 
+def _orthogonalized(matrix, steps):
+    """Muon's iteration, on (rows, columns)."""
+    x = matrix / np.linalg.norm(matrix)
+    for _ in range(steps):
+        a = x @ x.T
+        x = 3.4445 * x + (-4.7750 * a + 2.0315 * a @ a) @ x
+    return x
+
+
+def test_muon_sgd_follows_its_formulas():
+    """Muon with three iterations on convolutions, SGD on the rest, both with Nesterov momentum."""
+    shapes = {"conv": (3, 3, 2, 4), "dense": (4, 3), "bias": (3,)}
+    params = {name: RNG.normal(size=shape) for name, shape in shapes.items()}
+    grads = [{name: RNG.normal(size=p.shape) for name, p in params.items()} for _ in range(STEPS)]
+    optim = Optim(name="muon_sgd", learning_rate=RATE, weight_decay=0.2, hold_norms=True)
+    found = _run(optim, grads, params)
+    memory = {name: np.zeros_like(p) for name, p in params.items()}
+    for t, g in enumerate(grads, start=1):
+        for name, momentum in (("dense", 0.85), ("bias", 0.85)):
+            direction = g[name] + (0.2 * params[name] if name == "dense" else 0)
+            memory[name] = momentum * memory[name] + direction
+            params[name] = params[name] - RATE * (direction + momentum * memory[name])
+        memory["conv"] = 0.6 * memory["conv"] + 0.4 * g["conv"]
+        # Optax corrects what an average from zero on lacks.
+        ahead = 0.6 * memory["conv"] / (1 - 0.6 ** (t + 1)) + 0.4 * g["conv"] / (1 - 0.6**t)
+        turn = _orthogonalized(ahead.reshape(18, 4).T, 3).T.reshape(shapes["conv"])
+        held = params["conv"] * 2 / np.linalg.norm(params["conv"])  # √C_out
+        params["conv"] = held - RATE * turn
+    for name, expected in params.items():
+        np.testing.assert_allclose(found[name], expected, rtol=1e-4, atol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_held_norms_are_those_that_a_step_starts_from(name):
+    params = {"conv": 5 * RNG.normal(size=(3, 3, 2, 9)), "bias": np.ones(9)}
+    zero = [jax.tree.map(np.zeros_like, params)]
+    after = _run(Optim(name=name, learning_rate=0.1, hold_norms=True), zero, params)
+    np.testing.assert_allclose(np.linalg.norm(after["conv"]), 3, rtol=1e-5)
+    np.testing.assert_array_equal(after["bias"], params["bias"])
+
+
 def test_the_mask_spares_whatever_has_one_axis():
     params = {
         "conv": {"kernel": jnp.ones((3, 3, 1, 2)), "bias": jnp.ones(2)},

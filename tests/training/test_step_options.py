@@ -7,12 +7,10 @@ import optax
 import pytest
 
 from cnn_jax.config import Optim
-from cnn_jax.errors import InputError
 from cnn_jax.models.registry import build_model
 from cnn_jax.training.loop import train_means
 from cnn_jax.training.losses import cross_entropy, of_labels
 from cnn_jax.training.optimizer import (
-    check_freeze,
     make_optimizer,
     make_schedule,
     matrix_axes,
@@ -78,11 +76,6 @@ def test_frozen_parameters_stay_and_the_others_train_as_before():
         np.testing.assert_array_equal(leaf, expected)
 
 
-def test_a_broken_freeze_pattern_is_named():
-    with pytest.raises(InputError, match=r"optim.freeze is 'conv\(', no regular expression"):
-        make_optimizer(Optim(freeze="conv("), make_schedule(Optim(), 10))
-
-
 def test_muon_turns_convolution_kernels_into_orthogonal_matrices():
     optim = Optim(name="muon", learning_rate=1.0)
     tx = make_optimizer(optim, make_schedule(optim, 10))
@@ -133,13 +126,3 @@ def test_rows_tell_the_rate_that_the_plateau_left():
     object.__setattr__(experiment, "learning_rate", schedule)
     row = train_means(experiment, 1, totals)
     assert row == {"train_loss": 0.25, "learning_rate": pytest.approx(0.1)}
-
-
-@pytest.mark.parametrize(("pattern", "found"), [("convolution", "none"), ("", ""), (".", "all")])
-def test_a_freeze_pattern_that_finds_nothing_or_all_is_refused(pattern, found):
-    params = {"conv1": {"kernel": jnp.ones(1)}, "logits": {"kernel": jnp.ones(1)}}
-    if not pattern:
-        check_freeze(Optim(freeze=pattern), params)
-        return
-    with pytest.raises(InputError, match=f"is '{pattern}', which finds {found} of the parameters"):
-        check_freeze(Optim(freeze=pattern), params)
