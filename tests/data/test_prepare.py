@@ -136,6 +136,14 @@ def test_nothing_is_left_but_the_data_and_the_downloads(served, tmp_path):
     assert {path.name for path in (tmp_path / "data").iterdir()} == {"cifar10", "downloads"}
 
 
+@pytest.fixture
+def interruptible():
+    """Lets SIGINT interrupt even where tests run in the background of a shell, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize(
     ("owner", "name"),
     [
@@ -144,7 +152,9 @@ def test_nothing_is_left_but_the_data_and_the_downloads(served, tmp_path):
         (tfds.features.Text, "encode_example"),  # in the midst of writing examples
     ],
 )
-def test_an_interruption_leaves_nothing_half_made(owner, name, served, tmp_path, monkeypatch):
+def test_an_interruption_leaves_nothing_half_made(
+    owner, name, served, tmp_path, monkeypatch, interruptible
+):
     originals.write_cifar10(served)
     over, killed = threading.Event(), threading.Event()
 
