@@ -147,8 +147,7 @@ class Optim:
     decay_factor: float = 0.1  # schedules "step" and "plateau": by what it is multiplied
     plateau_patience: int = 10  # schedule "plateau": epochs whose mean training loss isn't lower
     clip_norm: float = 0.0  # global gradient norm; 0: no clipping
-    hold_norms: bool = False  # each step starts from convolutions of the norm √C_out, as is free
-    # to choose where batch norm follows
+    hold_norms: bool = False  # each step starts from convolutions of norm √C_out; with batch norm
     freeze: str = ""  # regular expression; parameters whose path it finds are not trained
 
 

@@ -30,6 +30,9 @@ def _at_least_float32(make: Initializer) -> Initializer:
     return initialize
 
 
+_PYTORCH_DEFAULT = init.variance_scaling(1 / 3, "fan_in", "uniform")  # within ± 1 / sqrt(fan-in)
+
+
 def _dirac(key: Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32) -> Array:
     """Draws a kernel whose first outputs are the input's channels, as far as there are any."""
     *window, channels, features = shape
@@ -43,9 +46,6 @@ def _dirac(key: Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32) -> 
     )
     return jnp.concatenate([identity, drawn[..., copied:]], axis=-1)
 
-
-# Uniform within ± 1 / sqrt(fan-in).
-_PYTORCH_DEFAULT = init.variance_scaling(1 / 3, "fan_in", "uniform")
 
 INITIALIZERS: dict[str, Initializer] = {
     "zeros": init.zeros,

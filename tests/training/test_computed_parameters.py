@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cnn_jax.config import Config, Data, Model, Optim, Synthetic, Train
+from cnn_jax.config import Config, Data, Model, Optim, Synthetic, Train, with_fields
 from cnn_jax.data.normalization import normalize, to_unit
 from cnn_jax.layers import patch_whitening
 from cnn_jax.training.loop import train_and_evaluate
@@ -53,8 +53,7 @@ def test_a_run_starts_from_the_whitened_layer_and_keeps_it(tmp_path):
 
 
 def test_the_whitened_layer_is_the_same_for_every_seed():
-    experiments = [build_experiment(CONFIG)] * 2
-    experiments[1] = build_experiment(Config(**{**vars(CONFIG), "seed": 1}))
-    one, other = (initial_state(each).params for each in experiments)
+    configs = (with_fields(CONFIG, {"seed": seed}) for seed in (0, 1))
+    one, other = (initial_state(build_experiment(config)).params for config in configs)
     np.testing.assert_array_equal(one["whiten"]["kernel"], other["whiten"]["kernel"])
     assert (one["logits"]["kernel"] != other["logits"]["kernel"]).any()
