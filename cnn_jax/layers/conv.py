@@ -5,13 +5,14 @@ biases are cast to the input's dtype, which the output has too.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TypedDict, Unpack
 
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from cnn_jax.layers import cpu_conv
+from cnn_jax.layers import cpu_conv, space_to_depth
 from cnn_jax.layers.arithmetic import (
     Padding,
     padding_per_dimension,
@@ -247,17 +248,20 @@ def _convolve(
     if plain and cpu_conv.fits(x, kernel, pairs):
         return cpu_conv.plain_conv2d(x, kernel, pairs=tuple(pairs))
     spatial = "DHW"[-len(strides) :]
-    numbers = (f"N{spatial}C", f"{spatial}IO", f"N{spatial}C")
-    return lax.conv_general_dilated(
-        x,
-        kernel,
+    stock = partial(
+        lax.conv_general_dilated,
         window_strides=strides,
         padding=pairs,
         lhs_dilation=stretch,
         rhs_dilation=dilations,
-        dimension_numbers=numbers,
+        dimension_numbers=(f"N{spatial}C", f"{spatial}IO", f"N{spatial}C"),
         feature_group_count=groups,
     )
+    dense = all(n == 1 for n in (*stretch, *dilations, groups))
+    if dense and space_to_depth.fits(x, strides):
+        folded = partial(space_to_depth.folded_conv2d, strides=strides, pairs=tuple(pairs))
+        return lax.platform_dependent(x, kernel, cuda=folded, default=stock)
+    return stock(x, kernel)
 
 
 def _fill_border(

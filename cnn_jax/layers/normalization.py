@@ -1,6 +1,7 @@
 """Normalisation: statistics in float32 at least, outputs in the input's dtype."""
 
 from collections.abc import Hashable, Sequence
+from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import lax
@@ -45,14 +46,17 @@ def batch_norm(
     Source: Ioffe and Szegedy 2015, algorithms 1 and 2 (arXiv 1502.03167).
     """
     if not train:
-        return _normalise(x, mean, var, scale, bias, epsilon), (mean, var)
+        wide = widen(x)
+        distances, zero = wide - _lift(mean, wide), jnp.zeros_like(mean)
+        y = _normalise(distances, zero, var, scale, bias, epsilon)
+        return y.astype(x.dtype), (mean, var)
     batch = _moments(x, tuple(range(x.ndim - 1)), axis_name)
-    y = _normalise(x, *batch, scale, bias, epsilon)
+    y = _normalise(batch.distances, batch.mean, batch.var, scale, bias, epsilon)
     new_mean, new_var = (
         momentum * old + (1 - momentum) * new.reshape(old.shape).astype(old.dtype)
-        for old, new in zip((mean, var), batch, strict=True)
+        for old, new in ((mean, batch.origin + batch.mean), (var, batch.var))
     )
-    return y, (new_mean, new_var)
+    return y.astype(x.dtype), (new_mean, new_var)
 
 
 def layer_norm(
@@ -66,8 +70,9 @@ def layer_norm(
 
     Source: Ba, Kiros and Hinton 2016 (arXiv 1607.06450).
     """
-    mean, var = _moments(x, (-1,))
-    return _normalise(x, mean, var, scale, bias, epsilon)
+    own = _moments(x, (-1,))
+    y = _normalise(own.distances, own.mean, own.var, scale, bias, epsilon)
+    return y.astype(x.dtype)
 
 
 def group_norm(
@@ -93,10 +98,13 @@ def group_norm(
         raise ValueError(f"{channels} channels cannot be split into {groups} groups")
     grouped = x.reshape(*x.shape[:-1], groups, channels // groups)
     axes = (*range(1, x.ndim - 1), -1)
-    mean, var = _moments(grouped, axes)
-    spread = (*mean.shape[:-1], channels // groups)
-    mean, var = (jnp.broadcast_to(m, spread).reshape(*spread[:-2], channels) for m in (mean, var))
-    return _normalise(x, mean, var, scale, bias, epsilon)
+    own = _moments(grouped, axes)
+    spread = (*own.mean.shape[:-1], channels // groups)
+    mean, var = (
+        jnp.broadcast_to(m, spread).reshape(*spread[:-2], channels) for m in (own.mean, own.var)
+    )
+    y = _normalise(own.distances.reshape(x.shape), mean, var, scale, bias, epsilon)
+    return y.astype(x.dtype)
 
 
 def local_response_norm(
@@ -127,34 +135,55 @@ def local_response_norm(
     return (wide * (k + alpha * activity) ** -beta).astype(x.dtype)
 
 
-def _moments(x: Array, axes: Sequence[int], axis_name: Hashable = None) -> tuple[Array, Array]:
-    """Returns mean and biased variance, over a mapped axis too if one is named; axes are kept.
+class _Moments(NamedTuple):
+    """Mean and biased variance of an input, seen from `origin`, near them."""
 
-    The variance is the mean of squared distances from the mean of all: never negative, and exact
-    where the mean of squares less the squared mean would cancel.
+    distances: Array  # of the input from the origin, float32 at least
+    origin: Array
+    mean: Array  # of the distances
+    var: Array
+
+
+def _moments(x: Array, axes: Sequence[int], axis_name: Hashable = None) -> _Moments:
+    """Returns the moments over the axes, which are kept, and over a mapped axis if one is named.
+
+    Both come from one pass over x, and their gradient needs none: the mean of squared distances
+    from the mean would take a second pass, and its gradient a third. Nothing cancels that is only
+    far from zero, as distances are taken from the mean of a line of x, the one in the middle.
     """
 
-    def mean_of(values: Array) -> Array:
-        mean = values.mean(axes, keepdims=True)
-        return mean if axis_name is None else lax.pmean(mean, axis_name)
+    def mean_of(*values: Array) -> list[Array]:
+        means = [value.mean(axes, keepdims=True) for value in values]
+        return means if axis_name is None else lax.pmean(means, axis_name)
 
     wide = widen(x)
-    mean = mean_of(wide)
-    return mean, mean_of(lax.square(wide - mean))
+    others = sorted(axis % x.ndim for axis in axes)[:-1]
+    middle = [slice(n // 2, n // 2 + 1) if i in others else slice(n) for i, n in enumerate(x.shape)]
+    (origin,) = mean_of(lax.stop_gradient(wide[tuple(middle)]))
+    distances = wide - origin
+    mean, square = mean_of(distances, lax.square(distances))
+    return _Moments(distances, origin, mean, jnp.maximum(square - lax.square(mean), 0))
 
 
 def _normalise(
-    x: Array, mean: Array, var: Array, scale: Array | None, bias: Array | None, epsilon: float
+    distances: Array,
+    mean: Array,
+    var: Array,
+    scale: Array | None,
+    bias: Array | None,
+    epsilon: float,
 ) -> Array:
-    """Returns (x − mean) / sqrt(var + epsilon) × scale + bias, in x's dtype."""
-    wide = widen(x)
-    factor = lax.rsqrt(_lift(var, wide) + epsilon)
+    """Returns (x − mean) / sqrt(var + epsilon) × scale + bias; x and mean are seen from anywhere.
+
+    As a factor and an offset, so that two sums over x are all that the gradient needs.
+    """
+    factor = lax.rsqrt(_lift(var, distances) + epsilon)
     if scale is not None:
-        factor = factor * _lift(scale, wide)
-    y = (wide - _lift(mean, wide)) * factor
+        factor = factor * _lift(scale, distances)
+    offset = -_lift(mean, distances) * factor
     if bias is not None:
-        y = y + _lift(bias, wide)
-    return y.astype(x.dtype)
+        offset = offset + _lift(bias, distances)
+    return distances * factor + offset
 
 
 def _lift(statistic: Array, x: Array) -> Array:

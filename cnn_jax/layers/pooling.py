@@ -142,6 +142,8 @@ def _max_over_taps_jvp(windows: tuple, strides: tuple, primals: tuple, tangents:
         winner = jnp.where((y >= tap) | (y != y), winner, jnp.uint8(number))  # NaN stays
         y = lax.max(y, tap)
     if windows != strides:
+        # On a GPU all who read the gradient would else gather it from its windows once more.
+        dx = lax.platform_dependent(dx, cuda=lax.optimization_barrier, default=lambda dx: dx)
         steps = enumerate(_taps(dx, windows, strides))
         return y, reduce(lax.add, (jnp.where(winner == number, tap, 0) for number, tap in steps))
     # Tiles (N, H / f, f, W / f, f, C): no element is in two windows, so that in the transpose

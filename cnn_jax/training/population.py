@@ -29,6 +29,7 @@ from cnn_jax.training.programs import Programs, steps_at_once
 from cnn_jax.training.setup import (
     Experiment,
     abstract_state,
+    computed_parameters,
     source_variables,
     state_from,
     with_config,
@@ -119,7 +120,8 @@ class PopulationRun(Run):
             with self.clock.stage("compile"):
                 draw = jax.jit(partial(state_from, self.pattern), compiler_options=once_options())
                 keys = [key_for(member.config.seed, Purpose.INIT) for member in self.members]
-                states = [on_host(draw(key, source)) for key in keys]
+                computed = computed_parameters(self.pattern)
+                states = [on_host(draw(key, source, computed)) for key in keys]
         states = self._seat(states)
         self._introduce(self.program.split(states)[0].params)
         self.display.say(f"{len(self.members)} members, by strategy {self.strategy}")

@@ -64,7 +64,6 @@ class Experiment:
     study_loss_fn: LossFn | None  # instead of the config's
     augment_fn: AugmentFn  # of the study; after the config's augmentation and normalisation
     steps: int
-    computed: PyTree  # the parameters that the network takes from training images, if any
 
 
 _IMAGES_LOOKED_AT = 5000  # by networks whose first parameters come from images
@@ -108,17 +107,8 @@ def build_experiment(
         study_loss_fn=loss_fn,
         augment_fn=augment_fn or (lambda key, batch: batch),
         steps=total_steps(config, len(dataset.train)),
-        computed=_computed(parts["model"], dataset, normalization),
         **parts,
     )
-
-
-def _computed(model: nn.Module, dataset: Dataset, normalization: Normalization) -> PyTree:
-    from_images = parameters_from_images(model)
-    if from_images is None:
-        return {}
-    images = jnp.asarray(dataset.train.images[:_IMAGES_LOOKED_AT])
-    return jax.device_get(from_images(normalize(to_unit(images), normalization)))
 
 
 def with_config(experiment: Experiment, config: Config) -> Experiment:
@@ -155,21 +145,39 @@ def initial_state(experiment: Experiment, source: PyTree | None = None) -> Train
     """
     key = key_for(experiment.config.seed, Purpose.INIT)
     draw = jax.jit(partial(state_from, experiment), compiler_options=once_options())
-    return place(draw(key, source), replicated(experiment.mesh))
+    state = draw(key, source, computed_parameters(experiment))
+    return place(state, replicated(experiment.mesh))
 
 
-def state_from(experiment: Experiment, key: jax.Array, source: PyTree | None = None) -> TrainState:
-    """Returns the state before the first step, drawn from a key or taken from `source`."""
+def state_from(
+    experiment: Experiment,
+    key: jax.Array,
+    source: PyTree | None = None,
+    computed: PyTree | None = None,
+) -> TrainState:
+    """Returns the state before the first step, drawn from a key or taken from `source`.
+
+    `computed` is what `computed_parameters` gives: a part of the parameters that takes its place.
+    """
     shape = experiment.dataset.spec.image_shape
     variables = initialize(key, model=experiment.model, image_shape=shape)
     params = dict(variables["params"])
-    for layer, values in experiment.computed.items():
+    for layer, values in (computed or {}).items():
         params[layer] = {**params[layer], **values}
     variables = {**variables, "params": params}
     if source is not None:
         variables = transfer(variables, source).variables
     ema = experiment.config.train.ema_decay > 0
     return create_train_state(variables, experiment.tx, ema=ema)
+
+
+def computed_parameters(experiment: Experiment) -> PyTree:
+    """Returns the parameters that the network takes from training images; of most it is none."""
+    from_images = parameters_from_images(experiment.model)
+    if from_images is None:
+        return {}
+    images = jnp.asarray(experiment.dataset.train.images[:_IMAGES_LOOKED_AT])
+    return from_images(normalize(to_unit(images), experiment.normalization))
 
 
 def check_source(experiment: Experiment) -> Transfer:

@@ -2,10 +2,9 @@
 
     python -m experiments.train --config=airbench_cifar --workdir=runs/airbench
 
-On a GPU, twenty runs in one program, each dispatch one step of all:
+Twenty times, timed as the record is:
 
-    python -m experiments.train --config=airbench_cifar --config.population.seeds=20 \
-        --config.train.dtype=bfloat16
+    python -m experiments.speed_run --config=airbench_cifar --config.train.dtype=bfloat16
 
 A first layer that whitens patches, Muon on convolutions whose norms are held, images mirrored in
 every other epoch, shifted crops, label smoothing, tests on six views (arXiv 2404.00498; rates as in
@@ -13,7 +12,9 @@ airbench94_muon.py of https://github.com/KellerJordan/cifar10-airbench). There l
 over a batch of 2,000 and the last layer's output is divided by 256: SGD's 0.053 and 0.67 are
 therefore 106 = 442 x 0.24 for biases and 0.0204 = 0.085 x 0.24 for that layer. All 50,000 training
 images are trained on, none is held out. 1,971,640 parameters.
-Reached so far: 90.4% on a JPEG-compressed copy of CIFAR-10, where 93% is the goal.
+Reached: 90.61% ± 0.08% (20 seeds) in 1.28 s each on an H200, on a JPEG-compressed copy of CIFAR-10.
+The record's recipe in PyTorch gives 90.7% on that copy (2 seeds), and 90.5% to 90.6% without its
+decay of biases, or when the first layer trains its biases for 8 epochs and not 3: neither is here.
 """
 
 from cnn_jax.config import Augment, Config, Data, Model, Optim, Train

@@ -53,3 +53,27 @@ def check_gradient(layer, arrays, *, step=1e-5):
             slope = (ahead - behind) / (2 * step)
             along = (np.asarray(gradient) * direction).sum()
             np.testing.assert_allclose(along, slope, rtol=1e-5, atol=1e-6)
+
+
+def derivatives(conv):
+    """Returns a function to the output, both gradients, and their change along the operands."""
+
+    def everything(x, kernel):
+        gradient = jax.grad(lambda *a: jnp.sin(conv(*a)).mean(), (0, 1))
+        moves = (0.1 * x[..., ::-1], 0.1 * kernel[::-1])
+        return conv(x, kernel), *jax.jvp(gradient, (x, kernel), moves)
+
+    return everything
+
+
+def assert_close(ours, expected, tolerance=1e-5):
+    """Checks arrays against others, within a share of the largest number."""
+    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(expected), strict=True):
+        assert (a.shape, a.dtype) == (b.shape, b.dtype)
+        scale = np.abs(b).max(initial=1e-3)
+        np.testing.assert_allclose(a / scale, b / scale, rtol=0, atol=tolerance)
+
+
+def lowered(function, *arrays, platform="cpu"):
+    """Returns the program of a function as text, for a platform that need not be there."""
+    return jax.jit(function).trace(*arrays).lower(lowering_platforms=(platform,)).as_text()

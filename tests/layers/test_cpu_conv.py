@@ -10,34 +10,12 @@ from jax import export, lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from cnn_jax.layers import conv2d, cpu_conv, cpu_patches, cpu_winograd
-from tests.layers.checks import random
+from tests.layers.checks import assert_close, derivatives, lowered, random
 
 
 def stock(x, kernel, pairs):
     numbers = ("NHWC", "HWIO", "NHWC")
     return lax.conv_general_dilated(x, kernel, (1, 1), pairs, dimension_numbers=numbers)
-
-
-def derivatives(conv):
-    """Returns a function to the output, both gradients, and their change along the operands."""
-
-    def everything(x, kernel):
-        gradient = jax.grad(lambda *a: jnp.sin(conv(*a)).mean(), (0, 1))
-        moves = (0.1 * x[..., ::-1], 0.1 * kernel[::-1])
-        return conv(x, kernel), *jax.jvp(gradient, (x, kernel), moves)
-
-    return everything
-
-
-def assert_close(ours, expected, tolerance=1e-5):
-    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(expected), strict=True):
-        assert (a.shape, a.dtype) == (b.shape, b.dtype)
-        scale = np.abs(b).max(initial=1e-3)
-        np.testing.assert_allclose(a / scale, b / scale, rtol=0, atol=tolerance)
-
-
-def lowered(function, *arrays, platform="cpu"):
-    return jax.jit(function).trace(*arrays).lower(lowering_platforms=(platform,)).as_text()
 
 
 def gradients(x, kernel):
@@ -226,8 +204,8 @@ def test_other_dtypes_are_xlas(dtype):
     [{"stride": 2}, {"dilation": 2}, {"groups": 2}, {"padding": 3}, {"padding": [(0, 3)] * 2}],
 )
 def test_other_geometries_are_xlas(options):
-    kernel = jnp.zeros((3, 3, 4 // options.get("groups", 1), 4))
-    jaxpr = jax.make_jaxpr(lambda x: conv2d(x, kernel, **options))(jnp.zeros((1, 8, 8, 4)))
+    kernel = jnp.zeros((3, 3, 8 // options.get("groups", 1), 8))
+    jaxpr = jax.make_jaxpr(lambda x: conv2d(x, kernel, **options))(jnp.zeros((1, 8, 8, 8)))
     assert [equation.primitive.name for equation in jaxpr.eqns] == ["conv_general_dilated"]
 
 

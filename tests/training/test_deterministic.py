@@ -108,7 +108,7 @@ def test_the_option_reaches_the_compiler(way):
     assert compiled(*example).tolist() == [2, 2]
     with pytest.raises(jax.errors.JaxRuntimeError, match="No such compile option: 'xla_gpu_x'"):
         compile_step(lambda x: x * 3, example, mesh=mesh, way=way, options={"xla_gpu_x": True})
-    assert compiler_options(Train(), "gpu") == {}
+    assert compiler_options(Train(), "gpu") == compiler_options(Train(remat=True), "gpu") == {}
 
 
 @pytest.mark.usefixtures("optax_promotes")

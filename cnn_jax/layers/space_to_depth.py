@@ -1,0 +1,67 @@
+"""A strided convolution of few channels as one of stride 1 on more, for GPUs.
+
+The first convolution of an ImageNet network has 3 channels, where matrix units take 8 or 16 at a
+time. Folding each s×s block of pixels into channels, of image and kernel alike, gives the same sums
+over 3s² channels. ResNet's 7×7 with stride 2 on 224×224×3 becomes a 4×4 on 112×112×12.
+"""
+
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+from cnn_jax.layers.cpu_patches import Pairs
+
+_MOST_CHANNELS = 4
+
+
+def fits(x: Float[Array, "..."], strides: Sequence[int]) -> bool:
+    """Tells whether folding can help: images of few channels, a stride in both dimensions.
+
+    >>> import jax.numpy as jnp
+    >>> from cnn_jax.layers.space_to_depth import fits
+    >>> fits(jnp.ones((1, 8, 8, 3)), (2, 2))
+    True
+    """
+    known = x.ndim == 4 and all(isinstance(n, int) for n in x.shape[1:])
+    return known and x.shape[-1] <= _MOST_CHANNELS and all(s > 1 for s in strides)
+
+
+def folded_conv2d(
+    x: Float[Array, "n h w c"],
+    kernel: Float[Array, "fh fw c c_out"],
+    *,
+    strides: Sequence[int],
+    pairs: Pairs,
+) -> Float[Array, "n oh ow c_out"]:
+    """Convolves (N, H, W, C) with (H, W, C, C_out) after zero padding by (low, high) pairs.
+
+    >>> import jax.numpy as jnp
+    >>> from cnn_jax.layers.space_to_depth import folded_conv2d
+    >>> x, kernel = jnp.ones((1, 8, 8, 3)), jnp.ones((3, 3, 3, 16))
+    >>> folded_conv2d(x, kernel, strides=(2, 2), pairs=((1, 1), (1, 1))).shape
+    (1, 4, 4, 16)
+    """
+    widened, filled = [(0, 0, 0)], []
+    for n, f, s, (low, high) in zip(x.shape[1:3], kernel.shape, strides, pairs, strict=False):
+        whole = -(-f // s) * s  # of the kernel, in pixels
+        out = (n + low + high - f) // s + 1
+        widened.append((low, (out - 1) * s + whole - n - low, 0))  # below 0: what no window sees
+        filled.append((0, whole - f, 0))
+    zero = jnp.zeros((), x.dtype)
+    x = _fold(lax.pad(x, zero, [*widened, (0, 0, 0)]), 1, strides)
+    kernel = _fold(lax.pad(kernel, zero, [*filled, (0, 0, 0), (0, 0, 0)]), 0, strides)
+    numbers = ("NHWC", "HWIO", "NHWC")
+    return lax.conv_general_dilated(x, kernel, (1, 1), "VALID", dimension_numbers=numbers)
+
+
+def _fold(array: Array, axis: int, block: Sequence[int]) -> Array:
+    """Returns the array with blocks along `axis` and the next folded into the channels behind."""
+    (rows, columns), (height, width) = block, array.shape[axis : axis + 2]
+    split = (height // rows, rows, width // columns, columns)
+    before, after = array.shape[:axis], array.shape[axis + 2 :]
+    blocks = array.reshape(*before, *split, *after)
+    blocks = jnp.moveaxis(blocks, (axis + 1, axis + 3), (axis + 2, axis + 3))
+    channels = rows * columns * after[0]
+    return blocks.reshape(*before, split[0], split[2], channels, *after[1:])
