@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from jax import lax
 
 from cnn_jax import layers
-from tests.layers.checks import distinct
+from tests.layers.checks import distinct, lowered
 
 
 def stock(x, windows, strides, pairs):
@@ -100,3 +100,24 @@ def test_the_gradient_scatters_nothing(window, stride):
     program = jax.jit(jax.grad(pool)).lower(jnp.zeros((1, 9, 80, 2))).as_text()
     assert "select_and_scatter" not in program
     assert "stablehlo.scatter" not in program
+
+
+@pytest.mark.parametrize(
+    ("platform", "stride", "loop", "barrier"),
+    [
+        ("cpu", 2, True, True),
+        ("cpu", 1, False, False),
+        ("cuda", 2, False, False),
+        ("cuda", 1, False, True),
+        ("tpu", 2, False, False),
+    ],
+)
+def test_what_each_platform_computes_once_for_the_gradient(platform, stride, loop, barrier):
+    def gradient(x):
+        return jax.grad(lambda x: (layers.max_pool(x, window=2, stride=stride) ** 2).sum())(x)
+
+    program = lowered(gradient, jnp.ones((4, 6, 6, 3)), platform=platform)
+    found = [name in program for name in ("stablehlo.while", "optimization_barrier")]
+    assert found == [loop, barrier]
+    odd = lowered(gradient, jnp.ones((3, 6, 6, 3)), platform=platform)
+    assert "stablehlo.while" not in odd
