@@ -42,7 +42,15 @@ def main(argv: Sequence[str]) -> None:
         seconds, accuracy = turns[-1]
         print(json.dumps({"seed": seed, "seconds": seconds, "test_accuracy": accuracy}), flush=True)
         print(f"seed {seed}: {seconds:.2f} s, test accuracy {accuracy:.2%}", file=sys.stderr)
-    print(json.dumps({"config": config.name} | summary(turns) | facts(train.mesh) | machine()))
+    told = summary(turns)
+    print(json.dumps({"config": config.name} | told | facts(train.mesh) | machine()))
+    half = told["test_accuracy_ci95"]
+    sure = "" if half is None else f" ± {half:.2%}"
+    print(
+        f"{len(turns)} runs: {told['seconds']:.2f} s, mean test accuracy "
+        f"{told['test_accuracy_mean']:.2%}{sure}",
+        file=sys.stderr,
+    )
 
 
 if __name__ == "__main__":

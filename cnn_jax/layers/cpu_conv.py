@@ -47,7 +47,7 @@ def fits(x: Float[Array, "..."], kernel: Float[Array, "..."], pairs: Sequence) -
         return False
     concrete = all(isinstance(n, int) and n > 0 for n in (*x.shape, *kernel.shape))
     inside = all(0 <= p < f for f, pair in zip(kernel.shape[:2], pairs, strict=True) for p in pair)
-    return concrete and inside and not any(map(_is_placed, (x, kernel)))
+    return concrete and inside and not any(map(is_placed, (x, kernel)))
 
 
 def plain_conv2d(
@@ -65,7 +65,8 @@ def plain_conv2d(
     return _conv_p.bind(x, kernel, wanted=_Y, shapes=shapes, pairs=pairs, mapped=(False, False))
 
 
-def _is_placed(x: Array) -> bool:
+def is_placed(x: Array) -> bool:
+    """Tells whether an array is mapped by `shard_map` or has an explicit sharding."""
     return any(kind != AxisType.Auto for kind in jax.typeof(x).sharding.mesh.axis_types)
 
 

@@ -149,7 +149,8 @@ def _moments(x: Array, axes: Sequence[int], axis_name: Hashable = None) -> _Mome
 
     Both come from one pass over x, and their gradient needs none: the mean of squared distances
     from the mean would take a second pass, and its gradient a third. Nothing cancels that is only
-    far from zero, as distances are taken from the mean of a line of x, the one in the middle.
+    far from zero, as distances are taken from the mean of a line through x, for batch norm that of
+    the pixel in the middle of all images.
     """
 
     def mean_of(*values: Array) -> list[Array]:
@@ -157,7 +158,7 @@ def _moments(x: Array, axes: Sequence[int], axis_name: Hashable = None) -> _Mome
         return means if axis_name is None else lax.pmean(means, axis_name)
 
     wide = widen(x)
-    others = sorted(axis % x.ndim for axis in axes)[:-1]
+    others = sorted(axis % x.ndim for axis in axes)[1:]
     middle = [slice(n // 2, n // 2 + 1) if i in others else slice(n) for i, n in enumerate(x.shape)]
     (origin,) = mean_of(lax.stop_gradient(wide[tuple(middle)]))
     distances = wide - origin

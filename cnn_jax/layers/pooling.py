@@ -164,9 +164,10 @@ def _computed_once(x: Array) -> Array:
 
     It fuses what is cheap, as the gradient of a convolution by patches is in its last sums, into
     what reads it: into a pooling's gradient once for every element of a window. It leaves alone a
-    loop of two turns; barriers it takes away before it fuses. Odd batches stay as they are.
+    loop of two turns; barriers it takes away before it fuses. Odd and symbolic batches stay as they
+    are.
     """
-    if len(x) % 2:
+    if not isinstance(x.shape[0], int) or x.shape[0] % 2:
         return x
     halves = x.reshape(2, -1, *x.shape[1:])
     return lax.map(lax.optimization_barrier, halves).reshape(x.shape)

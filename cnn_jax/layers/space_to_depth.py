@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from cnn_jax.layers.cpu_conv import is_placed
 from cnn_jax.layers.cpu_patches import Pairs
 
 _MOST_CHANNELS = 4
@@ -19,12 +20,14 @@ _MOST_CHANNELS = 4
 def fits(x: Float[Array, "..."], strides: Sequence[int]) -> bool:
     """Tells whether folding can help: images of few channels, a stride in both dimensions.
 
+    Arrays whose place is told are not taken, as by `cpu_conv.fits`.
+
     >>> import jax.numpy as jnp
     >>> from cnn_jax.layers.space_to_depth import fits
     >>> fits(jnp.ones((1, 8, 8, 3)), (2, 2))
     True
     """
-    known = x.ndim == 4 and all(isinstance(n, int) for n in x.shape[1:])
+    known = x.ndim == 4 and all(isinstance(n, int) for n in x.shape[1:]) and not is_placed(x)
     return known and x.shape[-1] <= _MOST_CHANNELS and all(s > 1 for s in strides)
 
 

@@ -17,6 +17,8 @@ def test_the_command_says_each_run_and_the_mean(tmp_path):
     assert last["test_accuracy_mean"] == pytest.approx(mean)
     assert (last["config"], last["runs"]) == ("lenet_digits", 2)
     assert "seed 6: " in answer.err
+    half = last["test_accuracy_ci95"]
+    assert answer.err.endswith(f"mean test accuracy {mean:.2%} ± {half:.2%}\n")
     assert not list(tmp_path.iterdir())
 
 
