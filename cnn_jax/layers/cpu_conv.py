@@ -23,10 +23,10 @@ from jax import lax
 from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
-from jax.sharding import AxisType
 from jaxtyping import Array, Float
 
 from cnn_jax.layers import cpu_patches, cpu_winograd
+from cnn_jax.layers.cpu_fence import computed_once, is_placed
 from cnn_jax.layers.cpu_patches import Pairs, output_sizes
 
 _X, _KERNEL, _Y = range(3)
@@ -62,12 +62,8 @@ def plain_conv2d(
     """
     sizes = output_sizes(x.shape, kernel.shape[:2], pairs)
     shapes = (x.shape, kernel.shape, (x.shape[0], *sizes, kernel.shape[-1]))
+    x = computed_once(x)  # not once for each of the places that a patch takes it to
     return _conv_p.bind(x, kernel, wanted=_Y, shapes=shapes, pairs=pairs, mapped=(False, False))
-
-
-def is_placed(x: Array) -> bool:
-    """Tells whether an array is mapped by `shard_map` or has an explicit sharding."""
-    return any(kind != AxisType.Auto for kind in jax.typeof(x).sharding.mesh.axis_types)
 
 
 # Ways to compute the three derivatives.
@@ -106,36 +102,54 @@ def _by_a_column_more(a: Array, b: Array, *, wanted: int, shapes: tuple, pairs: 
     return _stock(a, b, wanted=wanted, shapes=wider, pairs=(top, (left, right + 1)))[:, :, :-1]
 
 
+def _along_rows(x: Array, kernel: Array, *, wanted: int, shapes: tuple, pairs: Pairs) -> Array:
+    """Returns the unpadded output, convolved in one dimension, the window's rows side by side."""
+    fh, fw, _, outputs = kernel.shape
+    n, height, width, _ = shapes[wanted]
+    rows = jnp.concatenate([x[:, i : i + height] for i in range(fh)], -1)
+    y = lax.conv_general_dilated(
+        rows.reshape(n, -1, rows.shape[-1]),
+        kernel.swapaxes(0, 1).reshape(fw, -1, outputs),
+        (1,),
+        ((0, fw - 1),),
+        dimension_numbers=("NWC", "WIO", "NWC"),
+    )
+    return y.reshape(n, height, -1, outputs)[:, :, :width]
+
+
 def _way_on_cpu(wanted: int, shapes: tuple, pairs: Pairs) -> Callable:
     """Returns the way that takes least time on a CPU.
 
     Measured with jaxlib 0.10.2 on two cores with AVX-512, as factors of time won over XLA's
     convolution. Patches: a window larger than what it slides over, 5 to 80; few channels or few
-    outputs, 1.2 to 10; the kernel's gradient unpadded, 1.3 to 3, 1×1, 2 to 6, and on large maps,
-    1.1 to 2. Winograd's: the kernel's gradient, 1.5 to 8; the others padded, 1 to 3.
-    A column more: the output unpadded, 1 to 2.7. Elsewhere XLA's is as fast, or up to 3 times
-    faster.
+    outputs, 1.2 to 10; the kernel's gradient unpadded, 1.3 to 5, and of many channels, 1 to 3.
+    Winograd's: the kernel's gradient, 1 to 8; the output, 1 to 5; the input's gradient padded,
+    1 to 3. Along rows: the output unpadded and wider than the input, 1.3 to 3; a column more: else
+    unpadded, 1 to 5. Elsewhere XLA's is as fast, or up to 3 times faster.
     """
     maps = [shape[1:3] for shape in shapes]
     window = maps[_Y] if wanted == _KERNEL else shapes[_KERNEL][:2]
     if any(f > n for f, n in zip(window, maps[_Y if wanted == _X else _X], strict=True)):
         return _by_patches
     channels, outputs = shapes[_KERNEL][2:]
-    few, many = cpu_patches.few(channels, outputs), min(channels, outputs) >= 32
-    tiled = many and shapes[_KERNEL][:2] == (3, 3) and cpu_winograd.suits(maps[_Y])
+    few = cpu_patches.few(channels, outputs)
+    tiled = shapes[_KERNEL][:2] == (3, 3) and cpu_winograd.suits(maps[_Y])
     unpadded = not any(map(any, pairs))
     if wanted == _KERNEL:
-        if tiled:
+        if tiled and not few and channels * outputs >= 256:
             return _by_winograd
-        large = channels >= 16 and math.prod(maps[_Y]) > 1024
-        return _by_patches if large or unpadded or (few and outputs > 4) else _stock
+        inside = all(f <= n for f, n in zip(shapes[_KERNEL][:2], maps[_Y], strict=True))
+        many = inside and channels * outputs >= 512
+        return _by_patches if unpadded or many or (few and outputs >= 4 * channels) else _stock
     if few:
         return _by_patches
-    if tiled and not unpadded:
+    if wanted == _X and unpadded:
+        return _stock
+    if tiled and min(channels, outputs) >= 32:
         return _by_winograd
-    if wanted == _Y and unpadded and channels >= 16 and math.prod(window) > 1:
-        return _by_patches if tiled else _by_a_column_more
-    return _stock
+    if not unpadded or channels < 16 or math.prod(window) == 1:
+        return _stock
+    return _along_rows if outputs > channels else _by_a_column_more
 
 
 # The primitive. Its operands are those of (x, kernel, y) that are not wanted, in this order; those
@@ -150,9 +164,22 @@ def _compute(rule: Callable, *operands: Array, mapped: tuple, **parameters: Any)
 
 
 def _compute_on_cpu(*operands: Array, mapped: tuple, **parameters: Any) -> Array:
-    # XLA turns a convolution with many kernels into a grouped one, which is slow.
-    way = _by_patches if any(mapped) else _way_on_cpu(**parameters)
-    return _compute(way, *operands, mapped=mapped, **parameters)
+    way = _way_on_cpu(**parameters)
+    if not any(mapped):
+        return way(*operands, **parameters)
+    # XLA's own are slow both with many kernels, as a grouped convolution, and inside a loop.
+    way = _by_winograd if way is _by_winograd else _by_patches
+    x, kernel, _ = parameters["shapes"]
+    members = len(operands[mapped.index(True)])
+    room = cpu_patches.images_in_cache(x, kernel, parameters["pairs"])
+    if way is _by_patches and members * x[0] <= room:
+        return _compute(way, *operands, mapped=mapped, **parameters)
+
+    def member(i: Array) -> Array:
+        pairs = zip(operands, mapped, strict=True)
+        return way(*(computed_once(x[i]) if m else x for x, m in pairs), **parameters)
+
+    return lax.map(member, jnp.arange(members))
 
 
 def _result_type(

@@ -5,6 +5,7 @@ neighbouring outputs, and the matrix holds the kernel once for each of them, shi
 multiplied than need be, but by a product of a kind shape and with less to copy.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 
@@ -29,7 +30,7 @@ def forward(
     >>> cpu_patches.forward(jnp.ones((1, 4, 4, 3)), jnp.ones((3, 3, 3, 8)), ((0, 0), (0, 0))).shape
     (1, 2, 2, 8)
     """
-    most = _images(x.shape, kernel.shape, pairs)
+    most = images_in_cache(x.shape, kernel.shape, pairs)
     return map_blocks(lambda block: _convolve(block, kernel, pairs), x, most=most)
 
 
@@ -44,7 +45,7 @@ def input_gradient(
         images = jax.ShapeDtypeStruct((len(block), *image), block.dtype)
         return jax.linear_transpose(lambda x: _convolve(x, kernel, pairs), images)(block)[0]
 
-    return map_blocks(run, y, most=_images((len(y), *image), kernel.shape, pairs))
+    return map_blocks(run, y, most=images_in_cache((len(y), *image), kernel.shape, pairs))
 
 
 def kernel_gradient(
@@ -55,13 +56,18 @@ def kernel_gradient(
     shape = (*window, x.shape[-1], y.shape[-1])
     band = _band(*shape[2:])
 
-    def run(x: Array, y: Array) -> Array:
-        patches = _patches(x, window, pairs, band)
-        y = jnp.pad(y, ((0, 0), (0, 0), (0, -y.shape[2] % band), (0, 0)))
-        y = y.reshape(*patches.shape[:3], -1)
-        return jnp.tensordot(patches, y, ((0, 1, 2), (0, 1, 2)))
+    short = shape[0] * (band + shape[1] - 1) * shape[2] < 2 * band * shape[3]
 
-    total = sum_blocks(run, (x, y), most=_images(x.shape, shape, pairs))
+    def run(x: Array, y: Array) -> Array:
+        y = jnp.pad(y, ((0, 0), (0, 0), (0, -y.shape[2] % band), (0, 0)))
+        y = y.reshape(-1, band * y.shape[-1])
+        # XLA transposes the first operand: short patches are cut so, else the outputs are smaller.
+        if short:
+            return _places(x, window, pairs, band) @ y
+        patches = _patches(x, window, pairs, band)
+        return jnp.tensordot(y, patches.reshape(len(y), -1), (0, 0)).T
+
+    total = sum_blocks(run, (x, y), most=images_in_cache(x.shape, shape, pairs))
     unbanded = jax.linear_transpose(
         lambda kernel: _banded(kernel, band), jax.ShapeDtypeStruct(shape, x.dtype)
     )
@@ -87,6 +93,20 @@ def output_sizes(shape: Sequence, window: Sequence, pairs: Pairs) -> list[int]:
     """
     sizes = zip(shape[1:3], window, pairs, strict=True)
     return [n + low + high - f + 1 for n, f, (low, high) in sizes]
+
+
+def images_in_cache(shape: Sequence, kernel: Sequence, pairs: Pairs) -> int:
+    """Returns of how many images (N, H, W, C) the patches stay in cache.
+
+    >>> from cnn_jax.layers.cpu_patches import images_in_cache
+    >>> images_in_cache((64, 32, 32, 16), (3, 3, 16, 16), ((1, 1), (1, 1)))
+    8
+    """
+    fh, fw, channels, outputs = kernel
+    height, width = output_sizes(shape, (fh, fw), pairs)
+    band = _band(channels, outputs)
+    most = 2 * _CACHED if band > 1 else _CACHED
+    return most // (height * math.ceil(width / band) * fh * (band + fw - 1) * channels)
 
 
 def map_blocks(run: Callable, x: Array, *, most: int) -> Array:
@@ -146,10 +166,15 @@ def _patches(x: Array, window: Sequence, pairs: Pairs, band: int) -> Array:
     return jnp.concatenate([rows[:, i : i + height] for i in range(window[0])], -1)
 
 
-def _images(shape: Sequence, kernel: Sequence, pairs: Pairs) -> int:
-    """Returns of how many images the patches stay in cache."""
-    fh, fw, channels, outputs = kernel
-    height, width = output_sizes(shape, (fh, fw), pairs)
-    band = _band(channels, outputs)
-    most = 2 * _CACHED if band > 1 else _CACHED
-    return most // (height * math.ceil(width / band) * fh * (band + fw - 1) * channels)
+def _places(x: Array, window: Sequence, pairs: Pairs, band: int) -> Array:
+    """Returns the same patches transposed, (fh × (band + fw - 1) × C, N × OH × bands)."""
+    height, width = output_sizes(x.shape, window, pairs)
+    last = width + -width % band - band
+    left, right = pairs[1]
+    x = jnp.pad(x, ((0, 0), pairs[0], (left, right + last + band - width), (0, 0)))
+    x = jnp.moveaxis(x, 3, 0)
+    places = [
+        x[:, :, i : i + height, j : j + last + 1 : band]
+        for i, j in itertools.product(range(window[0]), range(band + window[1] - 1))
+    ]
+    return jnp.concatenate(places).reshape(len(places) * x.shape[0], -1)

@@ -11,6 +11,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from cnn_jax.layers.arithmetic import Padding, per_dimension, window_padding
+from cnn_jax.layers.cpu_fence import computed_once
 from cnn_jax.layers.precision import widen
 
 Ints = int | Sequence[int]
@@ -154,23 +155,8 @@ def _max_over_taps_jvp(windows: tuple, strides: tuple, primals: tuple, tangents:
     numbers = jnp.arange(math.prod(windows), dtype=jnp.uint8).reshape(
         [tiles.shape[axis] if axis in within else 1 for axis in range(tiles.ndim)]
     )
-    apart = partial(lax.platform_dependent, cpu=_computed_once, default=lambda x: x)
-    chosen = jnp.where(jnp.expand_dims(apart(winner), within) == numbers, tiles, 0)
-    return y, apart(chosen.sum(within))
-
-
-def _computed_once(x: Array) -> Array:
-    """Returns (N, ...) unchanged, where XLA for CPUs would compute it anew for each of its readers.
-
-    It fuses what is cheap, as the gradient of a convolution by patches is in its last sums, into
-    what reads it: into a pooling's gradient once for every element of a window. It leaves alone a
-    loop of two turns; barriers it takes away before it fuses. Odd and symbolic batches stay as they
-    are.
-    """
-    if not isinstance(x.shape[0], int) or x.shape[0] % 2:
-        return x
-    halves = x.reshape(2, -1, *x.shape[1:])
-    return lax.map(lax.optimization_barrier, halves).reshape(x.shape)
+    chosen = jnp.where(jnp.expand_dims(computed_once(winner), within) == numbers, tiles, 0)
+    return y, chosen.sum(within)
 
 
 def _taps(x: Array, windows: tuple, strides: tuple) -> list[Array]:

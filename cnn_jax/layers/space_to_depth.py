@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from cnn_jax.layers.cpu_conv import is_placed
+from cnn_jax.layers.cpu_fence import is_placed
 from cnn_jax.layers.cpu_patches import Pairs
 
 _MOST_CHANNELS = 4

@@ -105,6 +105,29 @@ def test_vmap_is_that_of_xlas_convolution(name, order):
     assert_close(*both(*arrays))
 
 
+@pytest.mark.parametrize("name", ["images", "kernels", "both", "images of both"])
+def test_members_whose_patches_are_too_many_take_turns(name, monkeypatch):
+    mapping, operands = MAPS[name]
+    shapes = {"x": (2, 6, 6, 8), "X": (2, 2, 6, 6, 8), "Y": (2, 2, 2, 6, 6, 8)}
+    shapes |= {"k": (3, 3, 8, 4), "K": (2, 3, 3, 8, 4)}
+    arrays = [jnp.asarray(random(*shapes[o], seed=i)) for i, o in enumerate(operands)]
+    monkeypatch.setattr(cpu_patches, "_CACHED", 1)
+    jax.clear_caches()
+    convs = (lambda *a: conv2d(*a, padding="SAME"), lambda *a: stock(*a, ((1, 1), (1, 1))))
+    assert_close(*jax.jit(lambda *a: [mapping(derivatives(conv))(*a) for conv in convs])(*arrays))
+    jax.clear_caches()
+
+
+@pytest.mark.parametrize(
+    "shape, outputs", [((3, 5, 6, 1), 20), ((3, 5, 6, 12), 2), ((2, 4, 9, 3), 7)]
+)
+def test_the_kernels_gradient_of_short_and_of_long_patches(shape, outputs):
+    x, pairs = jnp.asarray(random(*shape)), ((1, 1), (0, 1))
+    y, pull = jax.vjp(lambda k: stock(x, k, pairs), jnp.ones((3, 3, shape[-1], outputs)))
+    dy = jnp.asarray(random(*y.shape, seed=1))
+    assert_close(cpu_patches.kernel_gradient(x, dy, pairs), pull(dy)[0])
+
+
 def test_gradient_of_a_gradient(way):
     x, kernel = jnp.asarray(random(2, 4, 4, 2)), jnp.asarray(random(3, 3, 2, 2, seed=1))
     pairs = ((1, 1), (1, 1))
@@ -122,6 +145,15 @@ def test_gradient_of_a_gradient(way):
 
 
 @pytest.mark.parametrize("shape", [(2, 5, 6, 16), (1, 3, 3, 20)])
+@pytest.mark.parametrize("window", [(3, 3), (1, 2), (2, 1)])
+def test_an_unpadded_output_is_taken_along_rows(shape, window):
+    x, kernel = jnp.asarray(random(*shape)), jnp.asarray(random(*window, shape[-1], 24, seed=1))
+    conv = lambda *a: conv2d(*a, padding="VALID")
+    assert "[b, 0, f]x[0, i, o]->[b, 0, f]" in lowered(conv, x, kernel)
+    assert_close(conv(x, kernel), stock(x, kernel, ((0, 0), (0, 0))))
+
+
+@pytest.mark.parametrize("shape", [(2, 5, 6, 16), (1, 3, 3, 20)])
 def test_an_unpadded_output_is_cut_from_a_wider_one(shape):
     x, kernel = jnp.asarray(random(*shape)), jnp.asarray(random(3, 3, shape[-1], 8, seed=1))
     conv = lambda *a: conv2d(*a, padding="VALID")
@@ -132,21 +164,28 @@ def test_an_unpadded_output_is_cut_from_a_wider_one(shape):
 
 # batch, image and channels; window and outputs; padding; how the output, the kernel's gradient and
 # the input's gradient are computed on a CPU
-P, W, S, C = "_by_patches", "_by_winograd", "_stock", "_by_a_column_more"
+P, W, S = "_by_patches", "_by_winograd", "_stock"
+C, R = "_by_a_column_more", "_along_rows"
 WAYS = [
     ((2, 2, 2, 512), (3, 3, 512, 512), "SAME", (P, S, P)),  # VGG's last block
     ((2, 32, 32, 64), (3, 3, 64, 64), "SAME", (W, W, W)),
+    ((2, 16, 16, 8), (3, 3, 8, 32), "SAME", (S, W, S)),
+    ((2, 16, 16, 8), (3, 3, 8, 16), "SAME", (S, S, S)),
     ((2, 16, 16, 128), (3, 3, 128, 128), "SAME", (W, W, W)),
     ((2, 4, 4, 256), (3, 3, 256, 512), "SAME", (W, W, W)),
-    ((2, 5, 5, 64), (3, 3, 64, 64), "SAME", (S, S, S)),
-    ((2, 15, 15, 50), (3, 3, 50, 50), "VALID", (P, W, S)),
-    ((2, 13, 13, 16), (3, 3, 16, 32), "VALID", (C, P, S)),
-    ((2, 28, 28, 1), (7, 7, 1, 4), "SAME", (P, S, P)),
+    ((2, 5, 5, 64), (3, 3, 64, 64), "SAME", (S, P, S)),
+    ((2, 15, 15, 50), (3, 3, 50, 50), "VALID", (W, W, S)),
+    ((2, 13, 13, 16), (3, 3, 16, 32), "VALID", (R, W, S)),
+    ((2, 13, 13, 16), (3, 3, 16, 16), "VALID", (C, W, S)),
+    ((2, 28, 28, 1), (7, 7, 1, 4), "SAME", (P, P, P)),
+    ((2, 14, 14, 4), (7, 7, 4, 4), "SAME", (P, S, P)),
+    ((2, 14, 14, 4), (7, 7, 4, 4), "VALID", (P, P, P)),
     ((2, 32, 32, 1), (5, 5, 1, 6), "VALID", (P, P, P)),
     ((2, 14, 14, 6), (5, 5, 6, 16), "VALID", (P, P, P)),
     ((2, 32, 32, 3), (3, 3, 3, 16), "SAME", (P, P, P)),
-    ((2, 32, 32, 16), (3, 3, 16, 16), "SAME", (S, S, S)),
-    ((2, 56, 56, 16), (3, 3, 16, 16), "SAME", (S, P, S)),
+    ((2, 32, 32, 16), (3, 3, 16, 16), "SAME", (S, W, S)),
+    ((2, 32, 32, 16), (5, 5, 16, 16), "SAME", (S, S, S)),
+    ((2, 16, 16, 16), (5, 5, 16, 64), "SAME", (S, P, S)),
     ((2, 8, 8, 16), (1, 1, 16, 16), "VALID", (S, P, S)),
 ]
 
