@@ -164,7 +164,7 @@ def test_an_interruption_leaves_nothing_half_made(
         if not killed.is_set():
             killed.set()
             os.kill(os.getpid(), signal.SIGINT)  # reaches the main thread; TFDS's others go on
-        over.wait(10)
+        over.wait(3)
         raise OSError("over")
 
     monkeypatch.setattr(owner, name, interrupt)
