@@ -169,12 +169,11 @@ def _patches(x: Array, window: Sequence, pairs: Pairs, band: int) -> Array:
 def _places(x: Array, window: Sequence, pairs: Pairs, band: int) -> Array:
     """Returns the same patches transposed, (fh × (band + fw - 1) × C, N × OH × bands)."""
     height, width = output_sizes(x.shape, window, pairs)
-    last = width + -width % band - band
-    left, right = pairs[1]
-    x = jnp.pad(x, ((0, 0), pairs[0], (left, right + last + band - width), (0, 0)))
+    count, (left, right) = math.ceil(width / band), pairs[1]
+    x = jnp.pad(x, ((0, 0), pairs[0], (left, right + count * band - width), (0, 0)))
     x = jnp.moveaxis(x, 3, 0)
     places = [
-        x[:, :, i : i + height, j : j + last + 1 : band]
+        x[:, :, i : i + height, j : j + count * band : band]
         for i, j in itertools.product(range(window[0]), range(band + window[1] - 1))
     ]
     return jnp.concatenate(places).reshape(len(places) * x.shape[0], -1)
