@@ -18,8 +18,9 @@ class Answer(NamedTuple):
 
 def _environment():
     """One device, as on a user's machine without accelerators."""
-    environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
-    return {**environment, "PYTHONPATH": str(ROOT), "COLUMNS": "80"}
+    flags = [flag for flag in os.environ["XLA_FLAGS"].split() if "device_count" not in flag]
+    changed = {"XLA_FLAGS": " ".join(flags), "PYTHONPATH": str(ROOT), "COLUMNS": "80"}
+    return {**os.environ, **changed}
 
 
 def start(name, *arguments, cwd, stdin=False):
@@ -98,12 +99,13 @@ TOGETHER = """
 import json, os, sys
 from experiments import command_line, train
 
-pids = []
+pids, devices = [], sys.argv[2]
 for i, (argv, environment) in enumerate(json.loads(sys.argv[1])):
     pids.append(os.fork())
     if not pids[-1]:
         os.dup2(os.open(f"{i}.err", os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o644), 2)
         os.environ.update(environment)
+        os.environ["XLA_FLAGS"] += f" --xla_force_host_platform_device_count={devices}"
         sys.argv[:] = [train.__file__, *argv]
         command_line.run(train.main)
         os._exit(0)
@@ -115,10 +117,10 @@ print(json.dumps([os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pi
 class Together:
     """`python -m experiments.train` in several processes, each with (arguments, environment)."""
 
-    def __init__(self, command_lines, *, cwd):
+    def __init__(self, command_lines, *, devices, cwd):
         self._cwd = cwd
         self._parent = subprocess.Popen(
-            [sys.executable, "-c", TOGETHER, json.dumps(command_lines)],
+            [sys.executable, "-c", TOGETHER, json.dumps(command_lines), str(devices)],
             cwd=cwd,
             env=_environment(),
             stdout=subprocess.PIPE,

@@ -57,12 +57,11 @@ def _by_slurm(count):
 
 
 def _start(processes, workdir):
-    devices = f"--xla_force_host_platform_device_count={4 // len(processes)}"
     lines = [
-        ([*ARGUMENTS, *more, f"--workdir={workdir}"], {**environment, "XLA_FLAGS": devices})
+        ([*ARGUMENTS, *more, f"--workdir={workdir}"], environment)
         for more, environment in processes
     ]
-    return Together(lines, cwd=workdir.parent)
+    return Together(lines, devices=4 // len(processes), cwd=workdir.parent)
 
 
 def _wait_for_checkpoint(run, workdir, after):
