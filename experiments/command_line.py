@@ -16,6 +16,7 @@ from cnn_jax.data.sources.cache import cache_dir
 from cnn_jax.errors import InputError, RunError, unknown
 from cnn_jax.training.interruption import Stopped
 from experiments import configs
+from experiments.host_memory import keep_freed_memory
 
 FAILED, WRONG_INPUT, STOPPED = 1, 2, 75
 
@@ -51,6 +52,7 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
     def guarded(argv: Sequence[str]) -> int | None:
         _quieten()
         _keep_compiled()
+        keep_freed_memory()
         try:
             return main(argv)
         except InputError as error:

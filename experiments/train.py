@@ -35,7 +35,9 @@ from cnn_jax.training.interruption import Stopped
 from cnn_jax.training.loop import train_and_evaluate
 from cnn_jax.training.members import ALL_OR_NONE, VARIABLE, member_configs
 from cnn_jax.training.population import train_population
+from cnn_jax.training.together import choose
 from experiments import command_line
+from experiments.host_memory import run_side_by_side
 
 _CONFIG = command_line.define_config()
 _WORKDIR = flags.DEFINE_string("workdir", None, "run directory; default: a new one under runs/")
@@ -62,6 +64,8 @@ def main(argv: Sequence[str]) -> None:
     stamp = time.strftime("%Y%m%d-%H%M%S")
     workdir = Path(_WORKDIR.value or f"runs/{config.name}/{stamp}")
     train = train_population if is_population(config) else train_and_evaluate
+    if is_population(config) and choose(config.population.strategy, "cpu") == "each":
+        run_side_by_side()
     try:
         train(config, workdir, clock=Clock("import", process_start()))
     except Stopped:

@@ -18,10 +18,12 @@ from cnn_jax.training.setup import (
 from cnn_jax.training.state import Purpose, key_for, model_variables
 from experiments.contenders import jax_device
 from experiments.contenders.task import Contender, Started, Task
+from experiments.host_memory import keep_freed_memory
 
 
 def build(task: Task) -> Contender:
     """Returns the contender with its split on the device."""
+    keep_freed_memory()
     experiment = build_experiment(task.config)
     place = _place_for_training if task.mode == "train" else _place_for_inference
     return jax_device.contender(place(experiment))
