@@ -1,7 +1,8 @@
 """Measures how many images per second a network trains on and classifies, beside its peers.
 
     python -m experiments.benchmark --config=NAME[,NAME...] [--peers=torch,keras-tensorflow,...]
-        [--mode=train,inference] [--rounds=5] [--seconds=2] [--batch_size=N] [--dtype=bfloat16]
+        [--mode=train,inference,streaming] [--rounds=5] [--seconds=2] [--batch_size=N]
+        [--dtype=bfloat16]
 
 A JSON object a line on stdout for each config, mode and contender; a table for people on stderr.
 No data is needed: the images are made up, of the shape that the config's dataset has. Of several
@@ -12,6 +13,11 @@ common form of: all contenders train with softmax cross-entropy and SGD with mom
 augmentation. Peers are built from the same list of operations: torch and torch-compile, Keras's
 `fit` and `predict` on TensorFlow or JAX, and stock Flax layers with optax. They need their
 packages, which the extra `peers` brings.
+
+With --mode=streaming training is fed by JPEG files, 4:3 and of 5/3 the network's height, which each
+contender reads, decodes, scales and crops while it computes: ours by the config's streaming feed
+(--config.data.workers=8), PyTorch by Pillow in a DataLoader with a worker for each CPU, Keras by
+tf.data. Every turn opens its pipeline anew, and its first steps don't count.
 
 `images_per_second` is the median over the rounds, with its minimum and maximum; `ours_over_this` is
 ours divided by the contender's, round by round, so that above 1 ours is faster. FLOPs are the
@@ -24,7 +30,10 @@ whole process's where the device has no memory of its own.
 import json
 import os
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -41,7 +50,7 @@ from experiments import command_line, configs
 from experiments.contenders import OURS, PEERS
 from experiments.contenders.machine import machine
 from experiments.contenders.rounds import compare
-from experiments.contenders.task import MODES, benchmark_config, usable_cpus
+from experiments.contenders.task import MODES, benchmark_config, streamed_config, usable_cpus
 
 
 def _load(names: str) -> Config:
@@ -57,7 +66,7 @@ _CONFIG = config_flags.DEFINE_config_dataclass(
     parse_fn=_load,
 )
 _PEERS = flags.DEFINE_list("peers", [], f"contenders beside ours: {', '.join(PEERS)}")
-_MODES = flags.DEFINE_list("mode", list(MODES), "what to measure")
+_MODES = flags.DEFINE_list("mode", list(MODES[:2]), f"what to measure, of {', '.join(MODES)}")
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "turns of each contender", lower_bound=1)
 _SECONDS = flags.DEFINE_float("seconds", 2.0, "length of a turn, at least a step", lower_bound=0.0)
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", None, "instead of the config's", lower_bound=1)
@@ -71,23 +80,24 @@ def main(argv: Sequence[str]) -> None:
     jax.config.update("jax_platforms", "cpu")  # here; the devices are the contenders'
     peers = _known("peer", _PEERS.value, PEERS)
     modes = _known("mode", _MODES.value, MODES)
-    chosen = [_prepare(config) for config in read_configs()]
+    chosen = [(config, _prepare(config)) for config in read_configs()]
     console = Console(stderr=True, width=None if sys.stderr.isatty() else 160, highlight=False)
     _warn_if_busy(console)
     failed = []
-    for config in chosen:
+    for original, config in chosen:
         for mode in modes:
             title = f"{config.name or config.model.name}, {mode}"
             console.print(f"{title}: measuring {', '.join([OURS, *peers])} …", markup=False)
-            records = compare(
-                config,
-                mode,
-                peers,
-                rounds=_ROUNDS.value,
-                seconds=_SECONDS.value,
-                timeout=_TIMEOUT.value,
-                say=lambda text: console.print(text, markup=False),
-            )
+            with _inputs(original, config, mode) as ready:
+                records = compare(
+                    ready,
+                    mode,
+                    peers,
+                    rounds=_ROUNDS.value,
+                    seconds=_SECONDS.value,
+                    timeout=_TIMEOUT.value,
+                    say=lambda text: console.print(text, markup=False),
+                )
             for record in records:
                 print(json.dumps(record | machine()), flush=True)
             if records:
@@ -117,6 +127,16 @@ def read_configs() -> list[Config]:
 def _prepare(config: Config) -> Config:
     validate(config)
     return benchmark_config(config, batch_size=_BATCH_SIZE.value, dtype=_DTYPE.value)
+
+
+@contextmanager
+def _inputs(original: Config, config: Config, mode: str) -> Iterator[Config]:
+    """Yields the config with its image files written, if the mode takes any."""
+    if mode != "streaming":
+        yield config
+        return
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
+        yield streamed_config(config, original, Path(folder))
 
 
 def _known(kind: str, names: Sequence[str], known: Sequence[str]) -> list[str]:

@@ -90,7 +90,7 @@ def _decoding(scratch: Path, console: Console) -> Iterator[dict[str, Any]]:
     for size, extension in itertools.product(map(int, _SIZES.value), ("jpg", "png")):
         count = 4000 if size <= 64 else 1000
         folder = scratch / f"{size}-{extension}"
-        files.write_folder(folder, count=count, size=size, extension=extension)
+        files.write_folder(folder, count=count, size=(size, size), extension=extension)
         task = {"folder": str(folder), "batch_size": _BATCH_SIZE.value}
         ways = {"": 0} if cores == 1 else {", threads": 0, ", processes": cores}
         for way, workers in ways.items():
@@ -122,7 +122,7 @@ def _reading(scratch: Path, console: Console) -> Iterator[dict[str, Any]]:
 def _memory(scratch: Path, console: Console) -> Iterator[dict[str, Any]]:
     for count in map(int, _COUNTS.value):
         folder = scratch / str(count)
-        files.write_folder(folder, count=count, size=160, extension="jpg")
+        files.write_folder(folder, count=count, size=(160, 160), extension="jpg")
         task = {"folder": str(folder), "batch_size": _BATCH_SIZE.value, "workers": 0, "threads": 1}
         what, cache = f"{count:,} images of 160×160", scratch / "cache"
         yield from _compare("loaders", [OURS], what, console, cache=cache, rounds=1, **task)

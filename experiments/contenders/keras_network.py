@@ -2,10 +2,13 @@
 
 There are no metrics but the loss. What a call does before its first epoch and after its last, such
 as taking the arrays in, does not count: it would weigh more here than in a run on real data.
+Image files come through `image_dataset_from_directory`, which is TensorFlow's tf.data.
 """
 
 import time
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -19,7 +22,9 @@ from experiments.contenders import jax_device
 from experiments.contenders.task import (
     LEARNING_RATE,
     MOMENTUM,
+    WARM_STEPS,
     Contender,
+    Run,
     Started,
     Task,
     layer_name,
@@ -116,11 +121,14 @@ def _padding(operation: Operation) -> tuple[str, tuple | None]:
 
 
 def build(task: Task) -> Contender:
-    """Returns the contender with its images in the host's memory, where Keras takes them from."""
+    """Returns the contender with its images in the host's memory, where Keras takes them from, or
+    with the names of their files.
+    """
     if task.config.train.dtype == "bfloat16":
         keras.mixed_precision.set_global_policy("mixed_bfloat16")
     kind, threads, memory = _device()
-    images, labels, size = task.images, task.labels, task.batch_size
+    make_run = _streamed_run if task.mode == "streaming" else _run_on_arrays
+    make_run = make_run(task)
 
     def start() -> Started:
         model = network(task.operations, task.image_shape)
@@ -128,12 +136,21 @@ def build(task: Task) -> Contender:
             optimizer=keras.optimizers.SGD(LEARNING_RATE, momentum=MOMENTUM),
             loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         )
-
         clock = _Clock()
+        parameters = sum(int(np.prod(w.shape)) for w in model.trainable_variables)
+        return Started(make_run(model, clock), parameters, lambda: clock.seconds)
+
+    return Contender(start, kind, threads, memory)
+
+
+def _run_on_arrays(task: Task) -> Callable[[keras.Model, "_Clock"], Run]:
+    images, labels, size = task.images, task.labels, task.batch_size
+
+    def make_run(model: keras.Model, clock: "_Clock") -> Run:
         options = {"batch_size": size, "verbose": 0, "callbacks": [clock]}
 
         def run(steps: int) -> int:
-            clock.seconds = 0.0
+            clock.restart()
             batches = min(steps, len(labels) // size)
             epochs = max(1, round(steps / batches))
             x, y = images[: batches * size], labels[: batches * size]
@@ -144,19 +161,57 @@ def build(task: Task) -> Contender:
                     model.predict(x, **options)
             return batches * epochs
 
-        parameters = sum(int(np.prod(w.shape)) for w in model.trainable_variables)
-        return Started(run, parameters, lambda: clock.seconds)
+        return run
 
-    return Contender(start, kind, threads, memory)
+    return make_run
+
+
+def _streamed_run(task: Task) -> Callable[[keras.Model, "_Clock"], Run]:
+    dataset = _image_dataset(task)
+
+    def make_run(model: keras.Model, clock: "_Clock") -> Run:
+        def run(steps: int) -> int:
+            clock.restart(warm_steps=WARM_STEPS)
+            model.fit(dataset, steps_per_epoch=WARM_STEPS + steps, verbose=0, callbacks=[clock])
+            return steps
+
+        return run
+
+    return make_run
+
+
+def _image_dataset(task: Task) -> Any:
+    height, width, channels = task.image_shape
+    dataset = keras.utils.image_dataset_from_directory(
+        Path(task.config.data.dir) / "train",
+        color_mode="grayscale" if channels == 1 else "rgb",
+        batch_size=None,
+        image_size=(height, width),
+        seed=0,
+        crop_to_aspect_ratio=True,
+        verbose=False,
+    )
+    dataset = dataset.map(lambda image, label: (image / 255, label)).repeat()
+    return dataset.batch(task.batch_size, drop_remainder=True).prefetch(2)
 
 
 class _Clock(keras.callbacks.Callback):
-    """Adds up the time between the first epoch's beginning and the last one's end."""
+    """Adds up the time between the first epoch's beginning and the last one's end.
 
-    seconds = 0.0
+    Of a single epoch the first steps may be left out.
+    """
+
+    seconds, _warm_steps = 0.0, 0
+
+    def restart(self, *, warm_steps: int = 0) -> None:
+        self.seconds, self._warm_steps = 0.0, warm_steps
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         self._began = time.perf_counter()
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        if batch + 1 == self._warm_steps:
+            self._began = time.perf_counter()
 
     def on_train_end(self, logs: dict | None = None) -> None:
         self.seconds += time.perf_counter() - self._began

@@ -1,16 +1,21 @@
 """PyTorch as its tutorials write it: eager, or through `torch.compile`.
 
 On a GPU images are channels_last, as PyTorch's own tuning guide has it. The layers are put together
-with `torch.fx`, which writes the straight-line code that one would write by hand.
+with `torch.fx`, which writes the straight-line code that one would write by hand. Image files are
+decoded by Pillow in the worker processes of a DataLoader and go to the device as bytes.
 """
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float, PyTree
 from torch import nn
+from torch.utils.data import DataLoader
 
 from cnn_jax.analysis.summary import Operation, window_and_stride
 from cnn_jax.models import modules
@@ -19,6 +24,7 @@ from cnn_jax.weights.names import by_name
 from experiments.contenders.task import (
     LEARNING_RATE,
     MOMENTUM,
+    Batches,
     Contender,
     Run,
     Started,
@@ -26,7 +32,10 @@ from experiments.contenders.task import (
     layer_name,
     no_layer,
     padding_pairs,
+    usable_cpus,
 )
+from experiments.inputs.files import train_files
+from experiments.inputs.torch_files import Files
 
 _ACTIVATIONS = {
     "identity": nn.Identity,
@@ -164,11 +173,30 @@ def _padding(operation: Operation) -> tuple[int, ...]:
 
 
 def build(task: Task) -> Contender:
-    """Returns the contender with its images on the device."""
+    """Returns the contender with its images on the device, or with the names of their files."""
     on_gpu = torch.cuda.is_available()
     device = torch.device("cuda" if on_gpu else "cpu")
     layout = torch.channels_last if on_gpu else torch.contiguous_format
     torch.backends.cudnn.benchmark = True
+    source = _streamed if task.mode == "streaming" else _resident
+    batch, reading = source(task, device, layout)
+
+    def start() -> Started:
+        model = network(task.operations).to(device, memory_format=layout)
+        parameters = sum(p.numel() for p in model.parameters())
+        called = torch.compile(model) if task.contender == "torch-compile" else model
+        half = task.config.train.dtype == "bfloat16"
+        cast = partial(torch.autocast, device.type, torch.bfloat16, enabled=half)
+        make_run = _inference if task.mode == "inference" else _training
+        return Started(make_run(model, called, batch, cast), parameters, reading=reading)
+
+    kind = torch.cuda.get_device_name() if on_gpu else "cpu"
+    memory = torch.cuda.max_memory_allocated if on_gpu else lambda: None
+    return Contender(start, kind, torch.get_num_threads(), memory)
+
+
+def _resident(task: Task, device: torch.device, layout: torch.memory_format) -> tuple:
+    """Returns what gives a batch of images in [0, 1] and labels, and what is open meanwhile."""
     images = torch.from_numpy(task.images).permute(0, 3, 1, 2)
     images = images.to(device).contiguous(memory_format=layout)
     labels = torch.from_numpy(task.labels).to(device, torch.int64)
@@ -178,18 +206,38 @@ def build(task: Task) -> Contender:
         chosen = torch.from_numpy(next(batches)).to(device)
         return images[chosen], labels[chosen]
 
-    def start() -> Started:
-        model = network(task.operations).to(device, memory_format=layout)
-        parameters = sum(p.numel() for p in model.parameters())
-        called = torch.compile(model) if task.contender == "torch-compile" else model
-        half = task.config.train.dtype == "bfloat16"
-        cast = partial(torch.autocast, device.type, torch.bfloat16, enabled=half)
-        make_run = _training if task.mode == "train" else _inference
-        return Started(make_run(model, called, batch, cast), parameters)
+    return batch, nullcontext
 
-    kind = torch.cuda.get_device_name() if on_gpu else "cpu"
-    memory = torch.cuda.max_memory_allocated if on_gpu else lambda: None
-    return Contender(start, kind, torch.get_num_threads(), memory)
+
+def _streamed(task: Task, device: torch.device, layout: torch.memory_format) -> tuple:
+    """Returns the same for images that are decoded ahead, whatever the device does."""
+    paths, labels = train_files(Path(task.config.data.dir))
+    loader = DataLoader(
+        Files(paths, labels, task.image_shape),
+        batch_sampler=Batches(len(paths), task.batch_size),
+        num_workers=usable_cpus(),
+        pin_memory=device.type == "cuda",
+    )
+    batches = iter(())
+
+    @contextmanager
+    def reading() -> Iterator[None]:
+        nonlocal batches
+        with warnings.catch_warnings():
+            # Its workers are forked and never touch jax, which warns of forks all the same.
+            warnings.filterwarnings("ignore", "os.fork.. was called")
+            batches = iter(loader)
+        try:
+            yield
+        finally:
+            batches = iter(())  # which ends the workers
+
+    def batch() -> tuple[torch.Tensor, torch.Tensor]:
+        images, labels = (each.to(device, non_blocking=True) for each in next(batches))
+        images = images.permute(0, 3, 1, 2).float().div(255)
+        return images.contiguous(memory_format=layout), labels
+
+    return batch, reading
 
 
 def _training(model: nn.Module, called: Callable, batch: Callable, cast: Callable) -> Run:

@@ -15,7 +15,7 @@ from experiments.contenders.worker import Worker, WorkerError
 
 # A training step is counted as three forward passes, as the field does: one forward, and one each
 # for the gradients of the activations and of the weights.
-PASSES = {"train": 3, "inference": 1}
+PASSES = {"train": 3, "inference": 1, "streaming": 3}
 _PAUSE = 0.25  # seconds, in which the threads of the contender before fall asleep
 
 
@@ -47,7 +47,8 @@ def compare(
     A B C, so that a machine which grows slower does so for all. One that fails is left out and
     `say` is told why.
     """
-    summary = summarize(Task(config, mode, OURS).model, Task(config, mode, OURS).image_shape)
+    ours = Task(config, mode, OURS)
+    summary = summarize(ours.model, ours.image_shape)
     turns: dict[str, Turns] = {}
     with ExitStack() as stack:
         workers: dict[str, Worker] = {}
@@ -62,7 +63,7 @@ def compare(
                     part = 4 if name == CEILING else 1
                     turns[name].answers.append(worker.measure(seconds / part))
     return [
-        _record(name, turns, config, mode, summary)
+        _record(Task(config, mode, name), turns, summary)
         for name, each in turns.items()
         if name != CEILING and each.answers
     ]
@@ -95,21 +96,19 @@ def _start(task: Task, summary: Summary, timeout: float, stack: ExitStack) -> Wo
     return worker
 
 
-def _record(
-    name: str, turns: dict[str, Turns], config: Config, mode: str, summary: Summary
-) -> dict[str, Any]:
-    each, batch_size = turns[name], config.data.batch_size
+def _record(task: Task, turns: dict[str, Turns], summary: Summary) -> dict[str, Any]:
+    config, each, batch_size = task.config, turns[task.contender], task.batch_size
     rates = each.steps_per_second()
-    flops = PASSES[mode] * summary.as_json()["total"]["flops"]
+    flops = PASSES[task.mode] * summary.as_json()["total"]["flops"]
     speed = [flops * batch_size * rate / 1e9 for rate in rates]
     facts = {key: value for key, value in each.facts.items() if key != "flops"}
     return {
         "config": config.name,
         "model": config.model.name,
-        "mode": mode,
-        "contender": name,
+        "mode": task.mode,
+        "contender": task.contender,
         "batch_size": batch_size,
-        "image_shape": list(config.data.synthetic.image_shape),
+        "image_shape": list(task.image_shape),
         "dtype": config.train.dtype,
         **spread("images_per_second", [rate * batch_size for rate in rates]),
         **spread("ours_over_this", _ratios(turns.get(OURS), rates)),

@@ -11,6 +11,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from cnn_jax.analysis.summary import Operation, window_and_stride
+from cnn_jax.errors import InputError
 from cnn_jax.models import modules
 from cnn_jax.models.registry import count_parameters
 from cnn_jax.models.residual import PadShortcut
@@ -109,7 +110,13 @@ def _function(operation: Operation) -> Callable:
 
 
 def build(task: Task) -> Contender:
-    """Returns the contender with its images on the device."""
+    """Returns the contender with its images on the device.
+
+    Raises:
+      InputError: it has no layer of an operation; or images are to come from files.
+    """
+    if task.mode == "streaming":
+        raise InputError("Flax reads no image files; it is measured in the other modes")
     network = StockNetwork(tuple(task.operations), dtype=jnp.dtype(task.config.train.dtype))
     images, labels = jnp.asarray(task.images), jnp.asarray(task.labels)
     start = _start_training if task.mode == "train" else _start_inference

@@ -2,8 +2,10 @@
 
 import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 from flax import linen as nn
@@ -11,21 +13,26 @@ from jaxtyping import Float, Int
 
 from cnn_jax.analysis.summary import Operation, operations, window_and_stride
 from cnn_jax.config import Config, Data, Optim, Synthetic, Train
-from cnn_jax.data.datasets import Split, dataset_spec, load_dataset
+from cnn_jax.data.datasets import Spec, Split, dataset_spec, load_dataset
 from cnn_jax.errors import InputError
 from cnn_jax.layers.arithmetic import per_dimension, window_padding
 from cnn_jax.models.registry import build_model, variable_shapes
+from experiments.inputs.files import write_folder
 
-MODES = ("train", "inference")
+MODES = ("train", "inference", "streaming")
 LEARNING_RATE, MOMENTUM = 1e-3, 0.9
 _MOST_EXAMPLES, _MOST_BYTES = 50_000, 2**27  # of the images in float32
+_BATCHES_ON_DISK = 8  # at least; the stream begins anew after them, without a pause
 
 Run = Callable[[int], int]
 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """A config as `benchmark_config` makes it, and a mode: "train" or "inference"."""
+    """A config as `benchmark_config` makes it or `streamed_config`, and a mode.
+
+    Modes are "train" and "inference" on images in memory, "streaming" trains from image files.
+    """
 
     config: Config
     mode: str
@@ -39,13 +46,17 @@ class Task:
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """Height, width, channels."""
-        return tuple(self.config.data.synthetic.image_shape)
+        return self._spec.image_shape
 
     @property
     def model(self) -> nn.Module:
         """Our network."""
-        classes = self.config.data.synthetic.classes
+        classes = self._spec.num_classes
         return build_model(num_classes=classes, **dataclasses.asdict(self.config.model))
+
+    @cached_property
+    def _spec(self) -> Spec:
+        return dataset_spec(self.config.data)
 
     @cached_property
     def operations(self) -> list[Operation]:
@@ -88,6 +99,9 @@ class Batches:
         self._examples, self._batch_size = examples, batch_size
         self._order, self._at = np.empty(0, np.int64), 0
 
+    def __iter__(self) -> Iterator[Int[np.ndarray, " b"]]:
+        return self
+
     def __next__(self) -> Int[np.ndarray, " b"]:
         if self._at + self._batch_size > len(self._order):
             self._order, self._at = self._rng.permutation(self._examples), 0
@@ -101,13 +115,14 @@ class Started:
 
     `run(steps)` takes that many steps, or the nearest number that the framework can, and returns
     how many once all are finished. `seconds()` says what of the last run's time counts, where that
-    is not the whole.
+    is not the whole. Steps are taken inside `reading()`, which for image files reads them ahead.
     """
 
     run: Run
     parameters: int  # trained ones
     seconds: Callable[[], float] | None = None
     flops: float | None = None  # of a step, where they don't follow from the network
+    reading: Callable[[], AbstractContextManager] = nullcontext
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,6 +140,10 @@ def usable_cpus() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+# Steps after which as much is read ahead as will be, two batches for each CPU that decodes.
+WARM_STEPS = 2 * usable_cpus()
 
 
 def benchmark_config(
@@ -162,9 +181,38 @@ def benchmark_config(
         ),
         model=config.model,
         optim=Optim(name="sgd", learning_rate=LEARNING_RATE, momentum=MOMENTUM),
-        train=Train(steps=1, dtype=dtype or config.train.dtype),
+        train=Train(steps=10**9, dtype=dtype or config.train.dtype),  # more than there is time for
         devices=1,
     )
+
+
+def streamed_config(config: Config, original: Config, folder: Path) -> Config:
+    """Returns what `benchmark_config` made of `original`, to read JPEG files that it writes.
+
+    They have the shape of photographs, 4:3, and 5/3 of the network's height, as most of ImageNet.
+
+    Raises:
+      InputError: the network's images can't be files that are scaled to one size.
+    """
+    made = config.data.synthetic
+    height, width, channels = made.image_shape
+    if height != width or channels not in (1, 3):
+        raise InputError(
+            f"images of {height}×{width}×{channels} can't be streamed: files are scaled to "
+            "squares, gray or RGB"
+        )
+    tall = round(height * 5 / 3)
+    write_folder(
+        folder,
+        count=max(2 * made.classes, _BATCHES_ON_DISK * config.data.batch_size),
+        size=(tall, round(tall * 4 / 3)),
+        extension="jpg",
+        classes=made.classes,
+    )
+    fields = {"name": "image_folder", "dir": str(folder), "feed": "streaming"}
+    fields |= {"image_size": height, "channels": channels, "workers": original.data.workers}
+    data = dataclasses.replace(config.data, synthetic=Synthetic(), **fields)
+    return dataclasses.replace(config, data=data)
 
 
 def layer_name(operation: Operation) -> str:

@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from absl import flags
-from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from cnn_jax.analysis.summary import operations
@@ -27,6 +26,7 @@ from cnn_jax.training.predictor import Predictor, load_predictor
 from experiments import command_line
 from experiments.contenders.pytorch import with_weights
 from experiments.contenders.task import usable_cpus
+from experiments.inputs.torch_files import load_pixels
 
 flags.FLAGS.set_gnu_getopt()
 
@@ -51,21 +51,8 @@ class Images(Dataset):
         return len(self._paths)
 
     def __getitem__(self, index: int) -> torch.Tensor:
-        pixels = torch.from_numpy(load_pixels(self._paths[index], self._spec))
+        pixels = torch.from_numpy(load_pixels(self._paths[index], self._spec.image_shape))
         return (pixels.permute(2, 0, 1).float() / 255 - self._mean) / self._std
-
-
-def load_pixels(path: Path, spec: Spec) -> np.ndarray:
-    """Returns an image (H, W, C), its shorter side scaled and the centre cropped."""
-    height, width, channels = spec.image_shape
-    with Image.open(path) as image:
-        image = image.convert("RGB" if channels == 3 else "L")
-    scale = max(height / image.height, width / image.width)
-    left = (image.width - width / scale) / 2
-    top = (image.height - height / scale) / 2
-    box = (left, top, left + width / scale, top + height / scale)
-    pixels = np.array(image.resize((width, height), Image.Resampling.BILINEAR, box=box))
-    return pixels.reshape(spec.image_shape)
 
 
 def main(argv: Sequence[str]) -> None:

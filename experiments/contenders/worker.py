@@ -8,6 +8,7 @@ at the end of stdin it ends.
 import contextlib
 import importlib
 import json
+import math
 import os
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterable
+from contextlib import nullcontext
 from importlib import metadata
 from pathlib import Path
 from typing import Any, TextIO
@@ -22,7 +24,7 @@ from typing import Any, TextIO
 from cnn_jax.config import from_json, to_json
 from cnn_jax.errors import InputError
 from experiments.contenders import CONTENDERS
-from experiments.contenders.task import Contender, Started, Task
+from experiments.contenders.task import WARM_STEPS, Contender, Started, Task
 
 # One device serves several processes; and a cache would hide what compiling costs.
 _ENVIRONMENT = {
@@ -47,6 +49,8 @@ class Worker:
         self._timeout = timeout
         self._errors = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115
         environment = dict(CONTENDERS[task.contender].environment)
+        if folder := task.config.data.dir:  # what is remembered of its files goes when they go
+            environment["CNN_JAX_CACHE"] = f"{folder}/.cache"
         self._process = subprocess.Popen(
             [sys.executable, "-m", __name__],
             stdin=subprocess.PIPE,
@@ -126,7 +130,8 @@ def _serve(requests: Iterable[dict[str, Any]], answers: TextIO) -> None:
     contender: Contender = module.build(task)
     began = time.perf_counter()
     started = contender.start()
-    started.run(1)
+    with started.reading():
+        started.run(1)
     facts = {
         "compile_seconds": time.perf_counter() - began,
         "parameters": started.parameters,
@@ -147,19 +152,26 @@ def _serve(requests: Iterable[dict[str, Any]], answers: TextIO) -> None:
 
 
 def timed(started: Started, steps: int) -> tuple[float, int]:
-    """Returns how long a run took, and how many steps it was."""
-    began = time.perf_counter()
-    taken = started.run(steps)
-    took = time.perf_counter() - began
+    """Returns how long a run took, and how many steps it was.
+
+    Where images are read ahead, steps come first that don't count, until reading is in full swing;
+    nothing is read once the run is over, while others are measured.
+    """
+    with started.reading():
+        if started.reading is not nullcontext:
+            started.run(WARM_STEPS)
+        began = time.perf_counter()
+        taken = started.run(steps)
+        took = time.perf_counter() - began
     return started.seconds() if started.seconds else took, taken
 
 
 def _steps_in(seconds: float, started: Started) -> int:
     """Returns how many steps take about that long, found by taking more and more of them."""
-    steps, (took, taken) = 1, timed(started, 1)
+    took, taken = timed(started, 1)
     while took < seconds / 2:
-        steps *= 2
-        took, taken = timed(started, steps)
+        more = min(8.0, seconds / took)
+        took, taken = timed(started, math.ceil(taken * more))
     return max(1, round(taken * seconds / took))
 
 

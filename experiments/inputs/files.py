@@ -9,24 +9,39 @@ from PIL import Image
 _DRAWN = 200  # pictures that differ; further files are further names of these
 
 
-def write_folder(root: Path, *, count: int, size: int, extension: str) -> Path:
-    """Writes train/{a,b}/* with `count` images and test/{a,b}/* with one each; returns `root`.
+def write_folder(
+    root: Path, *, count: int, size: tuple[int, int], extension: str, classes: int = 2
+) -> Path:
+    """Writes train/CLASS/* with `count` images in all and test/CLASS/* with two; returns `root`.
 
-    The pictures are smooth with some noise, so that they compress about as photographs do.
+    The pictures, of `size` (height, width), are smooth with some noise, so that they compress about
+    as photographs do.
     """
     rng = np.random.default_rng(0)
     pictures = [_encode(root, rng, size, number, extension) for number in range(min(count, _DRAWN))]
     for number in range(count):
-        _link(pictures[number % len(pictures)], root / "train" / "ab"[number % 2], number)
+        folder = root / "train" / f"{number % classes:04}"
+        _link(pictures[number % len(pictures)], folder, number)
     for number in range(2):
-        _link(_encode(root, rng, size, _DRAWN + number, extension), root / "test" / "ab"[number], 0)
+        picture = _encode(root, rng, size, _DRAWN + number, extension)
+        _link(picture, root / "test" / f"{number:04}", 0)
     return root
 
 
-def _encode(root: Path, rng: np.random.Generator, size: int, number: int, extension: str) -> Path:
+def train_files(root: Path) -> tuple[list[str], list[int]]:
+    """Returns the paths of the training images of a folder, and their labels."""
+    paths = sorted((root / "train").glob("*/*"))
+    return list(map(str, paths)), [int(path.parent.name) for path in paths]
+
+
+def _encode(
+    root: Path, rng: np.random.Generator, size: tuple[int, int], number: int, extension: str
+) -> Path:
     (root / ".drawn").mkdir(parents=True, exist_ok=True)
-    coarse = Image.fromarray(rng.integers(0, 256, (size // 8, size // 8, 3), np.uint8))
-    smooth = np.asarray(coarse.resize((size, size), Image.Resampling.BICUBIC), np.int16)
+    height, width = size
+    grid = (max(1, height // 8), max(1, width // 8), 3)
+    coarse = Image.fromarray(rng.integers(0, 256, grid, np.uint8))
+    smooth = np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC), np.int16)
     noisy = np.clip(smooth + rng.integers(-6, 7, smooth.shape), 0, 255).astype(np.uint8)
     path = root / ".drawn" / f"{number}.{extension}"
     Image.fromarray(noisy).save(path)

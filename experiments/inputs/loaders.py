@@ -5,6 +5,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from experiments.inputs.files import train_files
+
 CONTENDERS = {"cnn_jax": (), "torch": ("torch",), "tf.data": ("tensorflow",)}
 _WARM = 4  # batches not counted: starting up
 
@@ -30,11 +32,6 @@ def measure(
     return {"rate": count / elapsed, "image_shape": list(shape[1:])}
 
 
-def _files(folder: Path) -> tuple[list[str], list[int]]:
-    paths = sorted(map(str, (folder / "train").glob("*/*")))
-    return paths, [int(Path(path).parent.name == "b") for path in paths]
-
-
 def _ours(folder: Path, batch_size: int, workers: int, threads: int) -> Iterator:
     from cnn_jax.config import Data
     from cnn_jax.data.datasets import load_dataset
@@ -53,7 +50,7 @@ def _torch(folder: Path, batch_size: int, workers: int, threads: int) -> Iterato
     from experiments.inputs.torch_files import Files
 
     loader = DataLoader(
-        Files(*_files(folder)),
+        Files(*train_files(folder)),
         batch_size,
         shuffle=True,
         num_workers=workers,
@@ -66,7 +63,7 @@ def _torch(folder: Path, batch_size: int, workers: int, threads: int) -> Iterato
 def _tf_data(folder: Path, batch_size: int, workers: int, threads: int) -> Iterator:
     import tensorflow as tf
 
-    paths, labels = _files(folder)
+    paths, labels = train_files(folder)
     threads = max(workers, threads)
 
     def decode(path: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -1,12 +1,10 @@
 """A training step that gathers its batch of a split on the device, and one whose batch is given."""
 
-import dataclasses
 import time
 from collections.abc import Callable
 
 import jax
 
-from cnn_jax.config import Train
 from cnn_jax.data.resident import take_batch
 from cnn_jax.training.feeding import make_feeder
 from cnn_jax.training.parallel import compile_step, replicated
@@ -49,7 +47,7 @@ def _steps(name: str) -> dict[str, Callable[[int], None]]:
     config = benchmark_config(original)
     config.data.synthetic.train_examples = 50_000
     config.data.augment = original.data.augment
-    experiment = build_experiment(dataclasses.replace(config, train=Train(steps=10**6)))
+    experiment = build_experiment(config)
     feeder = make_feeder(experiment, 0)
     batch = jax.jit(take_batch, static_argnames="batch_size")(
         feeder(0), 0, batch_size=config.data.batch_size

@@ -1,15 +1,18 @@
 """The benchmark compares one network with itself, in turns, and survives a contender's failure."""
 
+import contextlib
 import json
 import os
 import warnings
 from functools import partial
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
+from PIL import Image
 
 from cnn_jax.analysis.summary import operations, summarize
 from cnn_jax.config import Config, Data, Model, Synthetic, Train
@@ -17,8 +20,16 @@ from cnn_jax.errors import InputError
 from cnn_jax.models import modules
 from experiments import contenders
 from experiments.contenders import CEILING, OURS, Entry, ceiling, ours, rounds, stock_flax
-from experiments.contenders.task import Batches, Task, benchmark_config
-from experiments.contenders.worker import Worker, WorkerError
+from experiments.contenders.task import (
+    WARM_STEPS,
+    Batches,
+    Started,
+    Task,
+    benchmark_config,
+    streamed_config,
+)
+from experiments.contenders.worker import Worker, WorkerError, timed
+from experiments.inputs.files import train_files
 from tests.experiments.command import run, run_all
 from tests.models.networks import make_images, make_variables, small_network, small_shape
 
@@ -223,6 +234,72 @@ def test_the_ceiling_counts_a_products_flops(monkeypatch):
     assert (started.run(2), started.flops) == (2, 2 * 8**3)
 
 
+# Training from files.
+
+
+@pytest.fixture(scope="module")
+def streamed(tmp_path_factory):
+    return streamed_config(tiny(), Config(), tmp_path_factory.mktemp("files"))
+
+
+def test_the_files_are_larger_than_the_networks_images(streamed):
+    task = Task(streamed, "streaming", OURS)
+    assert (task.image_shape, streamed.data.feed) == ((8, 8, 1), "streaming")
+    paths, labels = train_files(Path(streamed.data.dir))
+    assert len(paths) == 8 * 4 and set(labels) == {0, 1, 2}
+    with Image.open(paths[0]) as image:
+        assert image.size == (17, 13)
+
+
+def test_images_that_files_can_not_hold_are_refused(tmp_path):
+    config = tiny()
+    config.data.synthetic.image_shape = (8, 8, 2)
+    with pytest.raises(InputError, match="8×8×2 can't be streamed"):
+        streamed_config(config, Config(), tmp_path)
+
+
+def test_steps_before_reading_has_settled_do_not_count():
+    log = []
+
+    @contextlib.contextmanager
+    def reading():
+        log.append("open")
+        yield
+        log.append("closed")
+
+    def run(steps):
+        log.append(steps)
+        return steps
+
+    assert timed(Started(run, 0, reading=reading), 3)[1] == 3
+    assert log == ["open", WARM_STEPS, 3, "closed"]
+    log.clear()
+    timed(Started(run, 0), 3)
+    assert log == [3]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_pytorch_trains_from_the_files(streamed):
+    pytest.importorskip("torch")
+    from experiments.contenders import pytorch
+
+    started = pytorch.build(Task(streamed, "streaming", "torch")).start()
+    for _ in range(2):
+        with started.reading():
+            assert started.run(10) == 10
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_keras_trains_from_the_files(streamed):
+    import_keras()
+    pytest.importorskip("tensorflow")
+    from experiments.contenders import keras_network
+
+    started = keras_network.build(Task(streamed, "streaming", "keras-tensorflow")).start()
+    assert started.run(10) == 10
+    assert 0 < started.seconds() < 60
+
+
 # Turns, and what is made of them.
 
 
@@ -350,7 +427,7 @@ def test_the_command_prints_a_json_line_each_and_a_table(tmp_path):
         "benchmark",
         "--config=lenet_digits",
         "--peers=flax",
-        "--mode=train",
+        "--mode=train,streaming",
         "--rounds=1",
         "--seconds=0.05",
         "--batch_size=4",
@@ -359,14 +436,16 @@ def test_the_command_prints_a_json_line_each_and_a_table(tmp_path):
     )
     assert answer.code == 0, answer.err
     records = [json.loads(line) for line in answer.out.splitlines()]
-    assert [record["contender"] for record in records] == [OURS, "flax"]
+    measured = [(record["mode"], record["contender"]) for record in records]
+    assert measured == [("train", OURS), ("train", "flax"), ("streaming", OURS)]
+    assert "flax: Flax reads no image files" in answer.err
     for record in records:
-        assert (record["config"], record["mode"]) == ("lenet_digits", "train")
+        assert (record["config"], record["image_shape"]) == ("lenet_digits", [8, 8, 1])
         assert (record["batch_size"], record["rounds"]) == (4, 1)
         assert record["images_per_second"] > 0 and record["compile_seconds"] > 0
         assert record["utilization"] > 0 and record["ours_over_this"] > 0
         assert {"versions", "device_kind", "threads", "peak_memory_bytes", "date"} <= record.keys()
-    assert records[0]["parameters"] == records[1]["parameters"]
+    assert len({record["parameters"] for record in records}) == 1
     assert records[0]["parameters"] < 21_386 / 2
     assert "ours ÷ this" in answer.err and "flax" in answer.err
     assert list(tmp_path.iterdir()) == []

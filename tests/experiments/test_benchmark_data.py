@@ -54,8 +54,11 @@ def test_every_operation_is_a_change_that_a_config_can_make():
 
 
 def test_the_files_are_as_many_as_asked_and_of_their_size(tmp_path):
-    files.write_folder(tmp_path, count=5, size=32, extension="png")
+    files.write_folder(tmp_path, count=5, size=(32, 24), extension="png")
     names = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.glob("t*/*/*"))
-    assert len(names) == 7 and names[0] == "test/a/0000000.png"
-    pixels = {np.asarray(Image.open(tmp_path / name)).tobytes() for name in names}
-    assert len(pixels) == 7
+    assert len(names) == 7 and names[0] == "test/0000/0000000.png"
+    pixels = [np.asarray(Image.open(tmp_path / name)) for name in names]
+    assert {each.shape for each in pixels} == {(32, 24, 3)}
+    assert len({each.tobytes() for each in pixels}) == 7
+    paths, labels = files.train_files(tmp_path)
+    assert labels == [0, 0, 0, 1, 1] and paths[3].endswith("train/0001/0000001.png")
