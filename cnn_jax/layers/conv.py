@@ -244,9 +244,6 @@ def _convolve(
     groups: int,
 ) -> Array:
     """The one place where a convolution is computed; everything is checked and explicit here."""
-    plain = all(n == 1 for n in (*strides, *stretch, *dilations, groups))
-    if plain and cpu_conv.fits(x, kernel, pairs):
-        return cpu_conv.plain_conv2d(x, kernel, pairs=tuple(pairs))
     spatial = "DHW"[-len(strides) :]
     stock = partial(
         lax.conv_general_dilated,
@@ -257,11 +254,15 @@ def _convolve(
         dimension_numbers=(f"N{spatial}C", f"{spatial}IO", f"N{spatial}C"),
         feature_group_count=groups,
     )
-    dense = all(n == 1 for n in (*stretch, *dilations, groups))
-    if dense and space_to_depth.fits(x, strides):
+    if len(strides) != 2 or any(n != 1 for n in (*stretch, *dilations)):
+        return stock(x, kernel)
+    geometry = cpu_conv.Geometry(tuple(pairs), tuple(strides), groups)
+    fits = cpu_conv.fits(x, kernel, geometry)
+    default = partial(cpu_conv.conv2d, geometry=geometry) if fits else stock
+    if groups == 1 and space_to_depth.fits(x, strides):
         folded = partial(space_to_depth.folded_conv2d, strides=strides, pairs=tuple(pairs))
-        return lax.platform_dependent(x, kernel, cuda=folded, default=stock)
-    return stock(x, kernel)
+        return lax.platform_dependent(x, kernel, cuda=folded, default=default)
+    return default(x, kernel)
 
 
 def _fill_border(

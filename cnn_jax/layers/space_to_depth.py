@@ -46,6 +46,27 @@ def folded_conv2d(
     >>> folded_conv2d(x, kernel, strides=(2, 2), pairs=((1, 1), (1, 1))).shape
     (1, 4, 4, 16)
     """
+    x, kernel = fold(x, kernel, strides=strides, pairs=pairs)
+    numbers = ("NHWC", "HWIO", "NHWC")
+    return lax.conv_general_dilated(x, kernel, (1, 1), "VALID", dimension_numbers=numbers)
+
+
+def fold(
+    x: Float[Array, "n h w c"],
+    kernel: Float[Array, "fh fw c c_out"],
+    *,
+    strides: Sequence[int],
+    pairs: Pairs,
+) -> tuple[Float[Array, "n hh ww cc"], Float[Array, "ffh ffw cc c_out"]]:
+    """Returns image and kernel whose convolution, unpadded and with stride 1, is the strided one.
+
+    >>> import jax.numpy as jnp
+    >>> from cnn_jax.layers.space_to_depth import fold
+    >>> x, kernel = jnp.ones((1, 8, 8, 3)), jnp.ones((3, 3, 3, 16))
+    >>> x, kernel = fold(x, kernel, strides=(2, 2), pairs=((1, 1), (1, 1)))
+    >>> x.shape, kernel.shape
+    ((1, 5, 5, 12), (2, 2, 12, 16))
+    """
     widened, filled = [(0, 0, 0)], []
     for n, f, s, (low, high) in zip(x.shape[1:3], kernel.shape, strides, pairs, strict=False):
         whole = -(-f // s) * s  # of the kernel, in pixels
@@ -54,9 +75,7 @@ def folded_conv2d(
         filled.append((0, whole - f, 0))
     zero = jnp.zeros((), x.dtype)
     x = _fold(lax.pad(x, zero, [*widened, (0, 0, 0)]), 1, strides)
-    kernel = _fold(lax.pad(kernel, zero, [*filled, (0, 0, 0), (0, 0, 0)]), 0, strides)
-    numbers = ("NHWC", "HWIO", "NHWC")
-    return lax.conv_general_dilated(x, kernel, (1, 1), "VALID", dimension_numbers=numbers)
+    return x, _fold(lax.pad(kernel, zero, [*filled, (0, 0, 0), (0, 0, 0)]), 0, strides)
 
 
 def _fold(array: Array, axis: int, block: Sequence[int]) -> Array:

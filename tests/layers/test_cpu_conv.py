@@ -9,13 +9,14 @@ from hypothesis import strategies as st
 from jax import export, lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from cnn_jax.layers import conv2d, cpu_conv, cpu_patches, cpu_winograd
+from cnn_jax.layers import conv2d, cpu_conv, cpu_groups, cpu_patches, cpu_winograd
+from cnn_jax.layers.cpu_conv import Geometry
 from tests.layers.checks import assert_close, derivatives, lowered, random
 
 
-def stock(x, kernel, pairs):
-    numbers = ("NHWC", "HWIO", "NHWC")
-    return lax.conv_general_dilated(x, kernel, (1, 1), pairs, dimension_numbers=numbers)
+def stock(x, kernel, pairs, strides=(1, 1), groups=1):
+    options = {"dimension_numbers": ("NHWC", "HWIO", "NHWC"), "feature_group_count": groups}
+    return lax.conv_general_dilated(x, kernel, strides, pairs, **options)
 
 
 def gradients(x, kernel):
@@ -38,7 +39,7 @@ def check_random_geometry(data, windows, channels):
     sizes = [max(1, f - sum(pair)) + draw(0, 7) for f, pair in zip(window, pairs, strict=True)]
     x = jnp.asarray(random(draw(1, 6), *sizes, draw(*channels)))
     kernel = jnp.asarray(random(*window, x.shape[-1], draw(*channels), seed=1))
-    assert cpu_conv.fits(x, kernel, pairs)
+    assert cpu_conv.fits(x, kernel, Geometry(pairs))
     both = jax.jit(
         lambda *a: [
             derivatives(conv)(*a)
@@ -73,6 +74,55 @@ def test_any_geometry_is_xlas_convolution(way, cached, windows, channels, monkey
     jax.clear_caches()
 
 
+def check_any_strides_and_groups(data, way):
+    draw = lambda low, high: data.draw(st.integers(low, high))
+    strides = draw(1, 4), draw(1, 4)
+    window = {
+        "_as_product": lambda: (1, 1),
+        "_by_folding": lambda: (draw(1, 6), draw(1, 6)),
+    }.get(way, lambda: (draw(1, 5), draw(1, 5)))()
+    groups, channels, outputs = {
+        "_by_groups": (draw(2, 10), draw(2, 3), draw(1, 3)),
+        "_depthwise": (draw(2, 6), 1, draw(1, 2)),
+    }.get(way, (1, draw(1, 4), draw(1, 4)))
+    pairs = tuple((draw(0, f - 1), draw(0, f - 1)) for f in window)
+    sizes = [max(1, f - sum(pair)) + draw(0, 9) for f, pair in zip(window, pairs, strict=True)]
+    x = jnp.asarray(random(draw(1, 3), *sizes, groups * channels))
+    kernel = jnp.asarray(random(*window, channels, groups * outputs, seed=1))
+    geometry = Geometry(pairs, strides, groups)
+    assert cpu_conv.fits(x, kernel, geometry)
+    both = jax.jit(
+        lambda *a: [
+            derivatives(conv)(*a)
+            for conv in (
+                lambda *a: conv2d(*a, padding=pairs, stride=strides, groups=groups),
+                lambda *a: stock(*a, *geometry),
+            )
+        ]
+    )
+    assert_close(*both(x, kernel), 3e-5)
+
+
+@pytest.mark.parametrize(
+    "way", ["_by_phases", "_by_folding", "_as_product", "_by_groups", "_depthwise"]
+)
+def test_any_strides_and_groups_are_xlas_convolution(way, monkeypatch):
+    usual, forced = cpu_conv._way_on_cpu, getattr(cpu_conv, way)
+
+    def choose(**parameters):
+        """The way for what is asked for, the usual ones for what it is made of."""
+        plain = parameters["geometry"] == Geometry(((0, 0), (0, 0)))
+        of_parts = way == "_by_groups" and parameters["geometry"].groups == 1
+        return usual(**parameters) if plain or of_parts else forced
+
+    monkeypatch.setattr(cpu_conv, "_way_on_cpu", choose)
+    jax.clear_caches()
+    settings(max_examples=5, deadline=None, derandomize=True, database=None)(
+        given(st.data())(lambda data: check_any_strides_and_groups(data, way))
+    )()
+    jax.clear_caches()
+
+
 MAPS = {
     "images": (lambda f: jax.vmap(f, (0, None)), "Xk"),
     "kernels": (lambda f: jax.vmap(f, (None, 0), 1), "xK"),
@@ -103,6 +153,41 @@ def test_vmap_is_that_of_xlas_convolution(name, order):
         return [derivatives(mapping(conv))(*arrays) for conv in convs]
 
     assert_close(*both(*arrays))
+
+
+STRIDED_AND_GROUPED = {
+    "phases": ({"stride": (2, 1), "padding": ((1, 0), (0, 1))}, (3, 3, 4, 2)),
+    "folding": ({"stride": 2, "padding": "VALID"}, (2, 2, 4, 2)),
+    "one pixel": ({"stride": 2, "padding": "VALID"}, (1, 1, 4, 2)),
+    "groups": ({"padding": "SAME", "groups": 2}, (3, 2, 2, 4)),
+    "many groups": ({"padding": "SAME", "groups": 2}, (3, 2, 2, 4)),
+    "depthwise": ({"padding": "SAME", "groups": 4}, (3, 2, 1, 8)),
+    "strided groups": ({"padding": "SAME", "groups": 2, "stride": 2}, (3, 3, 2, 4)),
+}
+
+
+@pytest.mark.parametrize("name", STRIDED_AND_GROUPED)
+@pytest.mark.parametrize("mapped", ["images", "kernels", "both", "images of both"])
+def test_vmap_of_strides_and_groups(name, mapped, monkeypatch):
+    mapping, operands = MAPS[mapped]
+    options, kernel = STRIDED_AND_GROUPED[name]
+    monkeypatch.setattr(cpu_groups, "_FEW", 1 if name == "many groups" else 8)
+    jax.clear_caches()
+    shapes = {"x": (2, 5, 6, 4), "k": kernel}
+    shapes |= {"X": (2, *shapes["x"]), "K": (2, *kernel)}
+    shapes |= {"Y": (2, *shapes["X"])}
+    arrays = [jnp.asarray(random(*shapes[o], seed=i)) for i, o in enumerate(operands)]
+
+    @jax.jit
+    def both(*arrays):
+        ours = mapping(derivatives(lambda *a: conv2d(*a, **options)))(*arrays)
+        # XLA's, in a type that is never ours
+        with jax.enable_x64(True):
+            wide = [a.astype(jnp.float64) for a in arrays]
+            return ours, mapping(derivatives(lambda *a: conv2d(*a, **options)))(*wide)
+
+    ours, expected = both(*arrays)
+    assert_close(ours, jax.tree.map(np.float32, expected))
 
 
 @pytest.mark.parametrize("name", ["images", "kernels", "both", "images of both"])
@@ -186,7 +271,7 @@ WAYS = [
     ((2, 32, 32, 16), (3, 3, 16, 16), "SAME", (S, W, S)),
     ((2, 32, 32, 16), (5, 5, 16, 16), "SAME", (S, S, S)),
     ((2, 16, 16, 16), (5, 5, 16, 64), "SAME", (S, P, S)),
-    ((2, 8, 8, 16), (1, 1, 16, 16), "VALID", (S, P, S)),
+    ((2, 8, 8, 16), (1, 1, 16, 16), "VALID", ("_as_product",) * 3),
 ]
 
 
@@ -196,8 +281,51 @@ def test_the_way_is_a_matter_of_shape(shape, window, padding, ways):
     sizes = cpu_patches.output_sizes(shape, window[:2], pairs)
     shapes = (shape, window, (shape[0], *sizes, window[-1]))
     wanted = (cpu_conv._Y, cpu_conv._KERNEL, cpu_conv._X)
-    chosen = [cpu_conv._way_on_cpu(wanted=w, shapes=shapes, pairs=pairs) for w in wanted]
+    geometry = Geometry(pairs)
+    chosen = [cpu_conv._way_on_cpu(wanted=w, shapes=shapes, geometry=geometry) for w in wanted]
     assert chosen == [getattr(cpu_conv, name) for name in ways]
+
+
+PHASES, FOLDED = (S, *("_by_phases",) * 2), ("_by_folding",) * 3
+MOVING = [
+    ((2, 227, 227, 3), (11, 11, 3, 96), Geometry(((0, 0), (0, 0)), (4, 4)), FOLDED),  # AlexNet
+    ((2, 224, 224, 3), (7, 7, 3, 64), Geometry(((3, 3), (3, 3)), (2, 2)), PHASES),  # ResNet
+    ((2, 56, 56, 64), (3, 3, 64, 128), Geometry(((1, 1), (1, 1)), (2, 2)), PHASES),
+    ((2, 56, 56, 64), (1, 1, 64, 128), Geometry(((0, 0), (0, 0)), (2, 2)), ("_as_product",) * 3),
+    ((2, 56, 56, 96), (2, 2, 96, 192), Geometry(((0, 0), (0, 0)), (2, 2)), FOLDED),
+    ((2, 27, 27, 96), (5, 5, 48, 256), Geometry(((2, 2), (2, 2)), groups=2), ("_by_groups",) * 3),
+    ((2, 9, 9, 8), (3, 3, 1, 16), Geometry(((1, 1), (1, 1)), groups=8), ("_depthwise",) * 3),
+]
+
+
+@pytest.mark.parametrize("shape, window, geometry, ways", MOVING)
+def test_the_way_is_a_matter_of_strides_and_groups(shape, window, geometry, ways):
+    outputs = jax.eval_shape(
+        lambda *a: stock(*a, *geometry),
+        *(jax.ShapeDtypeStruct(each, "float32") for each in (shape, window)),
+    )
+    shapes = (shape, window, outputs.shape)
+    wanted = (cpu_conv._Y, cpu_conv._KERNEL, cpu_conv._X)
+    chosen = [cpu_conv._way_on_cpu(wanted=w, shapes=shapes, geometry=geometry) for w in wanted]
+    assert chosen == [getattr(cpu_conv, name) for name in ways]
+
+
+@pytest.mark.parametrize("options", [{"stride": 3}, {"groups": 2}, {"groups": 8}])
+def test_strides_and_groups_are_other_ways_on_a_cpu_alone(options):
+    x = jax.ShapeDtypeStruct((2, 9, 9, 8), "float32")
+    kernel = jax.ShapeDtypeStruct((3, 3, 8 // options.get("groups", 1), 16), "float32")
+
+    def kernels_gradient(x, kernel):
+        y, pull = jax.vjp(lambda kernel: conv2d(x, kernel, **options), kernel)
+        return pull(jnp.ones_like(y))
+
+    program = lowered(kernels_gradient, x, kernel)
+    assert "stride = [3" not in program and "rhs_dilate = [3" not in program
+    assert "group_count = 2" not in program and "group_count = 8" not in program
+    for platform in ("cuda", "tpu"):
+        program = lowered(kernels_gradient, x, kernel, platform=platform)
+        assert program.count("stablehlo.convolution") == 1
+        assert any(word in program for word in ("rhs_dilate = [3", "_count = 2", "_count = 8"))
 
 
 def test_only_a_cpu_has_other_ways_than_xlas():
@@ -232,7 +360,7 @@ def test_other_dtypes_are_xlas(dtype):
         x = jnp.asarray(random(2, 2, 2, 16)).astype(dtype)
         kernel = jnp.asarray(random(3, 3, 16, 3, seed=1)).astype(dtype)
         pairs = ((1, 1), (1, 1))
-        assert not cpu_conv.fits(x, kernel, pairs)
+        assert not cpu_conv.fits(x, kernel, Geometry(pairs))
         y = conv2d(x, kernel)
         assert y.dtype == dtype
         np.testing.assert_array_equal(y, stock(x, kernel, pairs))
@@ -240,18 +368,20 @@ def test_other_dtypes_are_xlas(dtype):
 
 @pytest.mark.parametrize(
     "options",
-    [{"stride": 2}, {"dilation": 2}, {"groups": 2}, {"padding": 3}, {"padding": [(0, 3)] * 2}],
+    [{"dilation": 2}, {"padding": 3}, {"padding": [(0, 3)] * 2}],
 )
 def test_other_geometries_are_xlas(options):
-    kernel = jnp.zeros((3, 3, 8 // options.get("groups", 1), 8))
+    kernel = jnp.zeros((3, 3, 8, 8))
     jaxpr = jax.make_jaxpr(lambda x: conv2d(x, kernel, **options))(jnp.zeros((1, 8, 8, 8)))
     assert [equation.primitive.name for equation in jaxpr.eqns] == ["conv_general_dilated"]
 
 
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
-def test_a_batch_spread_over_devices(kind):
-    x, kernel = jnp.asarray(random(8, 4, 4, 16)), jnp.asarray(random(3, 3, 16, 2, seed=1))
-    conv = lambda *a: conv2d(*a, padding="VALID")
+@pytest.mark.parametrize("options", [{}, {"stride": 2}, {"groups": 2}, {"groups": 16}])
+def test_a_batch_spread_over_devices(kind, options):
+    inputs = 16 // options.get("groups", 1)
+    x, kernel = jnp.asarray(random(8, 4, 4, 16)), jnp.asarray(random(3, 3, inputs, 16, seed=1))
+    conv = lambda *a: conv2d(*a, padding="VALID", **options)
     expected = conv(x, kernel), *jax.vjp(conv, x, kernel)[1](conv(x, kernel))
     mesh = jax.make_mesh((2,), ("data",), axis_types=(kind,), devices=jax.devices()[:2])
     spread, whole = (NamedSharding(mesh, s) for s in (PartitionSpec("data"), PartitionSpec()))

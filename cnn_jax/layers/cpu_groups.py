@@ -1,0 +1,63 @@
+"""A convolution of several groups of channels made of such as have one, for a CPU.
+
+And the depthwise one, whose groups are single channels: a sum of the image moved to each place of
+the window and multiplied there.
+"""
+
+import itertools
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from cnn_jax.layers.cpu_patches import Pairs
+
+_FEW = 8  # groups: more are mapped over, which takes a little longer and less to compile
+
+
+def by_groups(
+    conv: Callable,
+    x: Float[Array, "n h w _"],
+    kernel: Float[Array, "fh fw _ c_out"],
+    *,
+    groups: int,
+) -> Float[Array, "n oh ow c_out"]:
+    """Returns the outputs of all groups; `conv(x, kernel)` is for one.
+
+    >>> import jax.numpy as jnp
+    >>> from cnn_jax.layers.cpu_groups import by_groups
+    >>> one_pixel = lambda x, kernel: x @ kernel[0, 0]
+    >>> by_groups(one_pixel, jnp.ones((1, 2, 2, 6)), jnp.ones((1, 1, 3, 8)), groups=2).shape
+    (1, 2, 2, 8)
+    """
+    parts = [jnp.split(array, groups, -1) for array in (x, kernel)]
+    if groups <= _FEW:
+        return jnp.concatenate([conv(*part) for part in zip(*parts, strict=True)], -1)
+    y = jax.vmap(conv, out_axes=-2)(*map(jnp.stack, parts))
+    return y.reshape(*y.shape[:-2], -1)
+
+
+def depthwise(
+    x: Float[Array, "n h w c"],
+    kernel: Float[Array, "fh fw 1 c_out"],
+    *,
+    strides: Sequence[int],
+    pairs: Pairs,
+) -> Float[Array, "n oh ow c_out"]:
+    """Convolves every channel on its own, after zero padding by (low, high) pairs.
+
+    >>> import jax.numpy as jnp
+    >>> from cnn_jax.layers.cpu_groups import depthwise
+    >>> x, kernel = jnp.ones((1, 5, 5, 2)), jnp.ones((3, 3, 1, 6))
+    >>> depthwise(x, kernel, strides=(2, 2), pairs=((1, 1), (1, 1))).shape
+    (1, 3, 3, 6)
+    """
+    x = jnp.pad(x, ((0, 0), *pairs, (0, 0)))
+    x = jnp.repeat(x, kernel.shape[-1] // x.shape[-1], -1)
+    window, (rows, columns) = kernel.shape[:2], strides
+    height, width = (n - f + 1 for n, f in zip(x.shape[1:3], window, strict=True))
+    return sum(
+        x[:, i : i + height : rows, j : j + width : columns] * kernel[None, i : i + 1, j : j + 1, 0]
+        for i, j in itertools.product(*map(range, window))
+    )
