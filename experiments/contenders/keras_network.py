@@ -65,7 +65,11 @@ def _layer(operation: Operation) -> Callable:
             return layers.Dense(module.features, use_bias=module.use_bias, name=name)
         case modules.BatchNorm():
             return layers.BatchNormalization(
-                momentum=module.momentum, epsilon=module.epsilon, name=name
+                momentum=module.momentum,
+                epsilon=module.epsilon,
+                scale=module.use_scale,
+                center=module.use_bias,
+                name=name,
             )
         case modules.Activation(function="leaky_relu"):
             return layers.LeakyReLU(0.01, name=name)

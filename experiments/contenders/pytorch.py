@@ -125,7 +125,7 @@ def _layer(operation: Operation) -> nn.Module:
         case modules.Dense():
             return nn.Linear(channels, module.features, bias=module.use_bias)
         case modules.BatchNorm():
-            return nn.BatchNorm2d(channels, eps=module.epsilon, momentum=1 - module.momentum)
+            return _batch_norm(module, channels)
         case modules.Activation(function=name) if name in _ACTIVATIONS:
             return _ACTIVATIONS[name]()
         case modules.Dropout():
@@ -143,6 +143,14 @@ def _layer(operation: Operation) -> nn.Module:
         case PadShortcut():
             return _PadShortcut(module.stride, module.features - channels)
     raise no_layer("PyTorch", operation)
+
+
+def _batch_norm(module: modules.BatchNorm, channels: int) -> nn.Module:
+    """Returns the layer; PyTorch's has scale and bias always, they may stay as they are."""
+    layer = nn.BatchNorm2d(channels, eps=module.epsilon, momentum=1 - module.momentum)
+    layer.weight.requires_grad_(module.use_scale)
+    layer.bias.requires_grad_(module.use_bias)
+    return layer
 
 
 def _window_layer(operation: Operation) -> nn.Module:
@@ -183,7 +191,7 @@ def build(task: Task) -> Contender:
 
     def start() -> Started:
         model = network(task.operations).to(device, memory_format=layout)
-        parameters = sum(p.numel() for p in model.parameters())
+        parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
         called = torch.compile(model) if task.contender == "torch-compile" else model
         half = task.config.train.dtype == "bfloat16"
         cast = partial(torch.autocast, device.type, torch.bfloat16, enabled=half)

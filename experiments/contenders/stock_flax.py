@@ -66,6 +66,8 @@ def _layer(operation: Operation, *, train: bool, dtype: Any) -> Callable:
                 use_running_average=not train,
                 momentum=module.momentum,
                 epsilon=module.epsilon,
+                use_scale=module.use_scale,
+                use_bias=module.use_bias,
                 dtype=dtype,
                 name=name,
             )

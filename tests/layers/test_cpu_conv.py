@@ -82,7 +82,7 @@ def check_any_strides_and_groups(data, way):
         "_by_folding": lambda: (draw(1, 6), draw(1, 6)),
     }.get(way, lambda: (draw(1, 5), draw(1, 5)))()
     groups, channels, outputs = {
-        "_by_groups": (draw(2, 10), draw(2, 3), draw(1, 3)),
+        "_by_groups": (draw(2, 4), draw(2, 3), draw(1, 3)),
         "_depthwise": (draw(2, 6), 1, draw(1, 2)),
     }.get(way, (1, draw(1, 4), draw(1, 4)))
     pairs = tuple((draw(0, f - 1), draw(0, f - 1)) for f in window)
@@ -116,6 +116,7 @@ def test_any_strides_and_groups_are_xlas_convolution(way, monkeypatch):
         return usual(**parameters) if plain or of_parts else forced
 
     monkeypatch.setattr(cpu_conv, "_way_on_cpu", choose)
+    monkeypatch.setattr(cpu_groups, "_FEW", 3)  # so that both ways are taken
     jax.clear_caches()
     settings(max_examples=5, deadline=None, derandomize=True, database=None)(
         given(st.data())(lambda data: check_any_strides_and_groups(data, way))
@@ -167,7 +168,7 @@ STRIDED_AND_GROUPED = {
 
 
 @pytest.mark.parametrize("name", STRIDED_AND_GROUPED)
-@pytest.mark.parametrize("mapped", ["images", "kernels", "both", "images of both"])
+@pytest.mark.parametrize("mapped", ["images", "kernels", "images of both"])
 def test_vmap_of_strides_and_groups(name, mapped, monkeypatch):
     mapping, operands = MAPS[mapped]
     options, kernel = STRIDED_AND_GROUPED[name]
