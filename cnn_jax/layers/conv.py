@@ -254,11 +254,14 @@ def _convolve(
         dimension_numbers=(f"N{spatial}C", f"{spatial}IO", f"N{spatial}C"),
         feature_group_count=groups,
     )
-    if len(strides) != 2 or any(n != 1 for n in (*stretch, *dilations)):
+    if len(strides) != 2 or any(n != 1 for n in dilations):
         return stock(x, kernel)
-    geometry = cpu_conv.Geometry(tuple(pairs), tuple(strides), groups)
-    fits = cpu_conv.fits(x, kernel, geometry)
-    default = partial(cpu_conv.conv2d, geometry=geometry) if fits else stock
+    geometry, default = cpu_conv.Geometry(tuple(pairs), tuple(strides), groups), stock
+    if cpu_conv.fits(x, kernel, geometry):
+        default = partial(cpu_conv.conv2d, geometry=geometry)
+        if any(n != 1 for n in stretch):
+            options = {"stretch": tuple(stretch), "pairs": geometry.pairs}
+            default = partial(cpu_conv.conv_transpose2d, **options)
     if groups == 1 and space_to_depth.fits(x, strides):
         folded = partial(space_to_depth.folded_conv2d, strides=strides, pairs=tuple(pairs))
         return lax.platform_dependent(x, kernel, cuda=folded, default=default)

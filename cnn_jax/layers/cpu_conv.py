@@ -75,6 +75,38 @@ def conv2d(
     return _bind(x, kernel, geometry)
 
 
+def conv_transpose2d(
+    x: Float[Array, "n h w c"],
+    kernel: Float[Array, "fh fw c c_out"],
+    *,
+    stretch: tuple[int, int],
+    pairs: Pairs,
+) -> Float[Array, "n oh ow c_out"]:
+    """Convolves (N, H, W, C), zeros put between neighbours and around, with (H, W, C, C_out).
+
+    It is the derivative of a strided convolution by its input, whose output x would be; what
+    `fits` says of `Geometry(pairs)` holds for it too.
+
+    >>> import jax.numpy as jnp
+    >>> from cnn_jax.layers.cpu_conv import conv_transpose2d
+    >>> x, kernel = jnp.ones((1, 4, 4, 3)), jnp.ones((3, 3, 3, 8))
+    >>> conv_transpose2d(x, kernel, stretch=(2, 2), pairs=((1, 2), (1, 2))).shape
+    (1, 8, 8, 8)
+    """
+    turned = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
+    sides = zip(x.shape[1:3], kernel.shape[:2], stretch, pairs, strict=True)
+    sizes = [(n - 1) * s + low + high - f + 2 for n, f, s, (low, high) in sides]
+    shapes = ((x.shape[0], *sizes, kernel.shape[-1]), turned.shape, x.shape)
+    geometry = Geometry(_turned(kernel.shape, pairs), stretch)
+    parameters = {"shapes": shapes, "geometry": geometry, "mapped": (False, False)}
+    return _conv_p.bind(turned, computed_once(x), wanted=_X, **parameters)
+
+
+def _turned(window: Sequence[int], pairs: Pairs) -> Pairs:
+    """Returns the padding of a convolution whose derivative by its input has this one."""
+    return tuple((f - 1 - low, f - 1 - high) for f, (low, high) in zip(window, pairs, strict=False))
+
+
 def _bind(x: Array, kernel: Array, geometry: Geometry) -> Array:
     window, steps = kernel.shape[:2], geometry.strides
     sizes = zip(x.shape[1:3], window, geometry.pairs, steps, strict=True)
@@ -120,8 +152,7 @@ def _by_groups(*operands: Array, geometry: Geometry, **what: Any) -> Array:
 def _depthwise(a: Array, b: Array, *, wanted: int, shapes: tuple, geometry: Geometry) -> Array:
     pairs, strides, channels = geometry
     if wanted == _X and strides == (1, 1) and shapes[_Y][-1] == channels:  # turned, faster by far
-        sides = zip(shapes[_KERNEL][:2], pairs, strict=True)
-        ends = tuple((f - 1 - low, f - 1 - high) for f, (low, high) in sides)
+        ends = _turned(shapes[_KERNEL], pairs)
         return cpu_groups.depthwise(b, jnp.flip(a, (0, 1)), strides=strides, pairs=ends)
     conv = partial(cpu_groups.depthwise, strides=strides, pairs=pairs)
     return _derivative(conv, a, b, wanted=wanted, shapes=shapes)

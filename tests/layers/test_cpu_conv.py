@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 from jax import export, lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from cnn_jax.layers import conv2d, cpu_conv, cpu_groups, cpu_patches, cpu_winograd
+from cnn_jax.layers import (
+    conv2d,
+    conv_transpose2d,
+    cpu_conv,
+    cpu_groups,
+    cpu_patches,
+    cpu_winograd,
+)
 from cnn_jax.layers.cpu_conv import Geometry
 from tests.layers.checks import assert_close, derivatives, lowered, random
 
@@ -154,6 +161,37 @@ def test_vmap_is_that_of_xlas_convolution(name, order):
         return [derivatives(mapping(conv))(*arrays) for conv in convs]
 
     assert_close(*both(*arrays))
+
+
+@settings(max_examples=8, deadline=None, derandomize=True, database=None)
+@given(st.data())
+def test_any_transposed_convolution_is_xlas(data):
+    draw = lambda low, high: data.draw(st.integers(low, high))
+    window, stretch = (draw(1, 5), draw(1, 5)), (draw(1, 3), draw(2, 3))
+    pairs = tuple((draw(0, f - 1), draw(0, f - 1)) for f in window)
+    sizes = [f + draw(0, 3) for f in window]
+    x = jnp.asarray(random(draw(1, 3), *sizes, draw(1, 4)))
+    kernel = jnp.asarray(random(*window, x.shape[-1], draw(1, 4), seed=1))
+
+    def xlas(x, kernel):
+        numbers = ("NHWC", "HWIO", "NHWC")
+        options = {"lhs_dilation": stretch, "dimension_numbers": numbers}
+        return lax.conv_general_dilated(x, kernel, (1, 1), pairs, **options)
+
+    ours = lambda *a: conv_transpose2d(*a, stride=stretch, padding=pairs)
+    assert "conv2d" in str(jax.make_jaxpr(ours)(x, kernel))
+    assert_close(*jax.jit(lambda *a: [derivatives(f)(*a) for f in (ours, xlas)])(x, kernel), 3e-5)
+
+
+def test_the_kernels_gradient_of_a_transposed_convolution_is_not_xlas_on_a_cpu():
+    x, kernel = jnp.zeros((2, 8, 8, 16)), jnp.zeros((4, 4, 16, 8))
+
+    def kernels_gradient(x, kernel):
+        y, pull = jax.vjp(lambda kernel: conv_transpose2d(x, kernel, stride=2), kernel)
+        return pull(jnp.ones_like(y))
+
+    assert "dilate = [2" not in lowered(kernels_gradient, x, kernel)
+    assert "dilate = [2" in lowered(kernels_gradient, x, kernel, platform="cuda")
 
 
 STRIDED_AND_GROUPED = {
