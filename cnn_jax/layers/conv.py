@@ -21,6 +21,7 @@ from cnn_jax.layers.arithmetic import (
     transposed_padding,
     window_padding,
 )
+from cnn_jax.layers.conv_primitive import Geometry
 from cnn_jax.layers.linear import add_bias
 
 Ints = int | Sequence[int]
@@ -256,7 +257,7 @@ def _convolve(
     )
     if len(strides) != 2 or any(n != 1 for n in dilations):
         return stock(x, kernel)
-    geometry, default = cpu_conv.Geometry(tuple(pairs), tuple(strides), groups), stock
+    geometry, default = Geometry(tuple(pairs), tuple(strides), groups), stock
     if cpu_conv.fits(x, kernel, geometry):
         default = partial(cpu_conv.conv2d, geometry=geometry)
         if any(n != 1 for n in stretch):

@@ -1,43 +1,36 @@
-"""The 2-D convolution as a primitive, so that each platform can compute it in its own way.
+"""How the primitive of `conv_primitive` is computed: in its own way on a CPU.
 
-No dilation, float32: what most layers are. A convolution and its two gradients are the
-derivatives of one trilinear form, Σ y · conv(x, kernel), by y, x and the kernel. The primitive is
-the derivative by the operand `wanted`, from the other two; it is linear in each of them, and its
-own transposes are again such derivatives, so reverse and forward mode work to any order. What the
-platform is, only the lowering knows for certain: `jit`, `export` and arrays on any device get the
-right one. Everywhere but on a CPU, and for most shapes there too, that is XLA's convolution;
-`_way_on_cpu` says for which it is not.
+It is for two dimensions without dilation, in float32: what most layers are. Everywhere but on a
+CPU, and for some shapes there too, it is XLA's convolution; `_way_on_cpu` says for which it is not.
 
 The alternatives are matrix products: with patches (`cpu_patches`) and, in fewer multiplications, by
 Winograd's method (`cpu_winograd`); both over blocks of a few images that stay in cache. Those with
 strides (`cpu_strided`) and with groups (`cpu_groups`) are made of such without.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.core import ShapedArray
-from jax.extend.core import Primitive
-from jax.interpreters import ad, batching, mlir
+from jax.interpreters import mlir
 from jaxtyping import Array, Float
 
 from cnn_jax.layers import cpu_groups, cpu_patches, cpu_strided, cpu_winograd
+from cnn_jax.layers.conv_primitive import (
+    KERNEL,
+    Geometry,
+    X,
+    Y,
+    conv_p,
+    convolve,
+    convolve_transposed,
+    turned,
+)
 from cnn_jax.layers.cpu_fence import computed_once, is_placed
 from cnn_jax.layers.cpu_patches import Pairs
-
-_X, _KERNEL, _Y = range(3)
-
-
-class Geometry(NamedTuple):
-    """How the window moves: zero padding by (low, high) pairs, strides, groups of channels."""
-
-    pairs: Pairs
-    strides: tuple[int, int] = (1, 1)
-    groups: int = 1
 
 
 def fits(x: Float[Array, "..."], kernel: Float[Array, "..."], geometry: Geometry) -> bool:
@@ -72,7 +65,7 @@ def conv2d(
     """
     if kernel.shape[:2] != (1, 1):
         x = computed_once(x)  # not once for each of the places that a patch takes it to
-    return _bind(x, kernel, geometry)
+    return convolve(x, kernel, geometry)
 
 
 def conv_transpose2d(
@@ -84,8 +77,7 @@ def conv_transpose2d(
 ) -> Float[Array, "n oh ow c_out"]:
     """Convolves (N, H, W, C), zeros put between neighbours and around, with (H, W, C, C_out).
 
-    It is the derivative of a strided convolution by its input, whose output x would be; what
-    `fits` says of `Geometry(pairs)` holds for it too.
+    What `fits` says of `Geometry(pairs)` holds for it too.
 
     >>> import jax.numpy as jnp
     >>> from cnn_jax.layers.cpu_conv import conv_transpose2d
@@ -93,27 +85,7 @@ def conv_transpose2d(
     >>> conv_transpose2d(x, kernel, stretch=(2, 2), pairs=((1, 2), (1, 2))).shape
     (1, 8, 8, 8)
     """
-    turned = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
-    sides = zip(x.shape[1:3], kernel.shape[:2], stretch, pairs, strict=True)
-    sizes = [(n - 1) * s + low + high - f + 2 for n, f, s, (low, high) in sides]
-    shapes = ((x.shape[0], *sizes, kernel.shape[-1]), turned.shape, x.shape)
-    geometry = Geometry(_turned(kernel.shape, pairs), stretch)
-    parameters = {"shapes": shapes, "geometry": geometry, "mapped": (False, False)}
-    return _conv_p.bind(turned, computed_once(x), wanted=_X, **parameters)
-
-
-def _turned(window: Sequence[int], pairs: Pairs) -> Pairs:
-    """Returns the padding of a convolution whose derivative by its input has this one."""
-    return tuple((f - 1 - low, f - 1 - high) for f, (low, high) in zip(window, pairs, strict=False))
-
-
-def _bind(x: Array, kernel: Array, geometry: Geometry) -> Array:
-    window, steps = kernel.shape[:2], geometry.strides
-    sizes = zip(x.shape[1:3], window, geometry.pairs, steps, strict=True)
-    sizes = [(n + low + high - f) // s + 1 for n, f, (low, high), s in sizes]
-    shapes = (x.shape, kernel.shape, (x.shape[0], *sizes, kernel.shape[-1]))
-    parameters = {"shapes": shapes, "geometry": geometry}
-    return _conv_p.bind(x, kernel, wanted=_Y, mapped=(False, False), **parameters)
+    return convolve_transposed(computed_once(x), kernel, stretch=stretch, pairs=pairs)
 
 
 # Ways to compute the three derivatives.
@@ -121,9 +93,9 @@ def _bind(x: Array, kernel: Array, geometry: Geometry) -> Array:
 
 def _derivative(conv: Callable, a: Array, b: Array, *, wanted: int, shapes: tuple) -> Array:
     """Returns the derivative of Σ y · conv(x, kernel) by what is wanted."""
-    if wanted == _Y:
+    if wanted == Y:
         return conv(a, b)
-    if wanted == _X:
+    if wanted == X:
         linear, y = (lambda x: conv(x, a)), b
     else:
         linear, y = (lambda kernel: conv(a, kernel)), b
@@ -144,22 +116,22 @@ def _stock(*operands: Array, geometry: Geometry, **what: Any) -> Array:
 
 
 def _by_groups(*operands: Array, geometry: Geometry, **what: Any) -> Array:
-    each = partial(_bind, geometry=geometry._replace(groups=1))
+    each = partial(convolve, geometry=geometry._replace(groups=1))
     conv = partial(cpu_groups.by_groups, each, groups=geometry.groups)
     return _derivative(conv, *operands, **what)
 
 
 def _depthwise(a: Array, b: Array, *, wanted: int, shapes: tuple, geometry: Geometry) -> Array:
     pairs, strides, channels = geometry
-    if wanted == _X and strides == (1, 1) and shapes[_Y][-1] == channels:  # turned, faster by far
-        ends = _turned(shapes[_KERNEL], pairs)
+    if wanted == X and strides == (1, 1) and shapes[Y][-1] == channels:  # turned, faster by far
+        ends = turned(shapes[KERNEL][:2], pairs)
         return cpu_groups.depthwise(b, jnp.flip(a, (0, 1)), strides=strides, pairs=ends)
     conv = partial(cpu_groups.depthwise, strides=strides, pairs=pairs)
     return _derivative(conv, a, b, wanted=wanted, shapes=shapes)
 
 
 def _by_strides(method: Callable, *operands: Array, geometry: Geometry, **what: Any) -> Array:
-    each = partial(_bind, geometry=Geometry(((0, 0), (0, 0))))
+    each = partial(convolve, geometry=Geometry(((0, 0), (0, 0))))
     conv = partial(method, each, pairs=geometry.pairs, strides=geometry.strides)
     return _derivative(conv, *operands, **what)
 
@@ -181,14 +153,14 @@ _by_winograd = partial(_by_products, cpu_winograd)
 
 def _as_product(a: Array, b: Array, *, wanted: int, shapes: tuple, geometry: Geometry) -> Array:
     """Returns the derivative of a convolution whose window is one pixel, which mixes channels."""
-    (rows, columns), (_, height, width, _) = geometry.strides, shapes[_X]
-    if wanted == _X:
+    (rows, columns), (_, height, width, _) = geometry.strides, shapes[X]
+    if wanted == X:
         x = jnp.tensordot(b, a[0, 0], (3, 1))
         ends = [(n - 1) % s for n, s in ((height, rows), (width, columns))]
         widened = [(0, 0, 0), (0, ends[0], rows - 1), (0, ends[1], columns - 1), (0, 0, 0)]
         return lax.pad(x, jnp.zeros((), x.dtype), widened)
     a = a[:, ::rows, ::columns]
-    if wanted == _KERNEL:
+    if wanted == KERNEL:
         return jnp.tensordot(a, b, ((0, 1, 2), (0, 1, 2)))[None, None]
     return jnp.tensordot(a, b[0, 0], 1)
 
@@ -198,8 +170,8 @@ def _by_a_column_more(
 ) -> Array:
     """Returns the output cut from a wider one: XLA takes another way where there is no padding."""
     top, (left, right) = geometry.pairs
-    _, height, width, outputs = shapes[_Y]
-    wider = (*shapes[:_Y], (shapes[_X][0], height, width + 1, outputs))
+    _, height, width, outputs = shapes[Y]
+    wider = (*shapes[:Y], (shapes[X][0], height, width + 1, outputs))
     geometry = Geometry((top, (left, right + 1)))
     return _stock(a, b, wanted=wanted, shapes=wider, geometry=geometry)[:, :, :-1]
 
@@ -231,17 +203,17 @@ def _way_on_cpu(wanted: int, shapes: tuple, geometry: Geometry) -> Callable:
     the kernel's gradient 1.1 to 5, the input's 1 to 2.
     """
     if geometry.groups > 1:
-        return _depthwise if shapes[_KERNEL][2] == 1 else _by_groups
-    window = shapes[_KERNEL][:2]
+        return _depthwise if shapes[KERNEL][2] == 1 else _by_groups
+    window = shapes[KERNEL][:2]
     if window == (1, 1):
         return _as_product
     if geometry.strides == (1, 1):
         return _plain_way_on_cpu(wanted, shapes, geometry.pairs)
     folded = tuple(-(-f // s) for f, s in zip(window, geometry.strides, strict=True))
-    tiled = folded == (3, 3) and cpu_winograd.suits(shapes[_Y][1:3])
-    if window == geometry.strides or (tiled and cpu_patches.few(*shapes[_KERNEL][2:])):
+    tiled = folded == (3, 3) and cpu_winograd.suits(shapes[Y][1:3])
+    if window == geometry.strides or (tiled and cpu_patches.few(*shapes[KERNEL][2:])):
         return _by_folding
-    return _stock if wanted == _Y else _by_phases
+    return _stock if wanted == Y else _by_phases
 
 
 def _plain_way_on_cpu(wanted: int, shapes: tuple, pairs: Pairs) -> Callable:
@@ -255,22 +227,22 @@ def _plain_way_on_cpu(wanted: int, shapes: tuple, pairs: Pairs) -> Callable:
     unpadded, 1 to 5. Elsewhere XLA's is as fast, or up to 3 times faster.
     """
     maps = [shape[1:3] for shape in shapes]
-    window = maps[_Y] if wanted == _KERNEL else shapes[_KERNEL][:2]
-    if any(f > n for f, n in zip(window, maps[_Y if wanted == _X else _X], strict=True)):
+    window = maps[Y] if wanted == KERNEL else shapes[KERNEL][:2]
+    if any(f > n for f, n in zip(window, maps[Y if wanted == X else X], strict=True)):
         return _by_patches
-    channels, outputs = shapes[_KERNEL][2:]
+    channels, outputs = shapes[KERNEL][2:]
     few = cpu_patches.few(channels, outputs)
-    tiled = shapes[_KERNEL][:2] == (3, 3) and cpu_winograd.suits(maps[_Y])
+    tiled = shapes[KERNEL][:2] == (3, 3) and cpu_winograd.suits(maps[Y])
     unpadded = not any(map(any, pairs))
-    if wanted == _KERNEL:
+    if wanted == KERNEL:
         if tiled and not few and channels * outputs >= 256:
             return _by_winograd
-        inside = all(f <= n for f, n in zip(shapes[_KERNEL][:2], maps[_Y], strict=True))
+        inside = all(f <= n for f, n in zip(shapes[KERNEL][:2], maps[Y], strict=True))
         many = inside and channels * outputs >= 512
         return _by_patches if unpadded or many or (few and outputs >= 4 * channels) else _stock
     if few:
         return _by_patches
-    if wanted == _X and unpadded:
+    if wanted == X and unpadded:
         return _stock
     if tiled and min(channels, outputs) >= 32:
         return _by_winograd
@@ -279,8 +251,7 @@ def _plain_way_on_cpu(wanted: int, shapes: tuple, pairs: Pairs) -> Callable:
     return _along_rows if outputs > channels else _by_a_column_more
 
 
-# The primitive. Its operands are those of (x, kernel, y) that are not wanted, in this order; those
-# `mapped` have a leading axis of members, as the result then has.
+# The lowerings.
 
 
 def _compute(rule: Callable, *operands: Array, mapped: tuple, **parameters: Any) -> Array:
@@ -295,10 +266,8 @@ def _compute_on_cpu(*operands: Array, mapped: tuple, **parameters: Any) -> Array
     if not any(mapped):
         return way(*operands, **parameters)
     # XLA's own are slow both with many kernels, as a grouped convolution, and inside a loop.
-    if geometry.groups > 1 or way is _as_product:
-        return _compute(way, *operands, mapped=mapped, **parameters)
-    if geometry.strides != (1, 1):
-        way = _by_folding if way is _by_folding else _by_phases
+    if geometry.groups > 1 or geometry.strides != (1, 1) or way is _as_product:
+        way = _by_phases if way is _stock else way
         return _compute(way, *operands, mapped=mapped, **parameters)
     way = _by_winograd if way is _by_winograd else _by_patches
     x, kernel, _ = parameters["shapes"]
@@ -314,84 +283,7 @@ def _compute_on_cpu(*operands: Array, mapped: tuple, **parameters: Any) -> Array
     return lax.map(member, jnp.arange(members))
 
 
-def _result_type(
-    *operands: ShapedArray, wanted: int, shapes: tuple, mapped: tuple, **_: Any
-) -> ShapedArray:
-    members = [x.shape[0] for x, m in zip(operands, mapped, strict=True) if m][:1]
-    return ShapedArray((*members, *shapes[wanted]), operands[0].dtype)
-
-
-def _given(wanted: int) -> list[int]:
-    return [i for i in (_X, _KERNEL, _Y) if i != wanted]
-
-
-def _transpose(
-    of: int, cotangent: Array, *operands: Any, wanted: int, mapped: tuple, **parameters: Any
-) -> Array:
-    """Returns the cotangent of operand `of`, 0 or 1: the derivative by that one instead."""
-    target, other = _given(wanted)[of], _given(wanted)[1 - of]
-    known = {wanted: (cotangent, any(mapped)), other: (operands[1 - of], mapped[1 - of])}
-    values, still_mapped = zip(*(known[i] for i in _given(target)), strict=True)
-    result = _conv_p.bind(*values, wanted=target, mapped=still_mapped, **parameters)
-    return result.sum(0) if any(mapped) and not mapped[of] else result
-
-
-def _batch(operands: Sequence, axes: Sequence, *, mapped: tuple, **parameters: Any) -> tuple:
-    """Maps over images by a larger batch where they alone are mapped, else over members."""
-    leading = [
-        x if axis is None else jnp.moveaxis(x, axis, 0)
-        for x, axis in zip(operands, axes, strict=True)
-    ]
-    batched = tuple(axis is not None for axis in axes)
-    count = leading[batched.index(True)].shape[0]
-    wanted = parameters["wanted"]
-    kernel_is_batched = wanted == _KERNEL or batched[_given(wanted).index(_KERNEL)]
-    rule = _batch_members if kernel_is_batched or any(mapped) else _batch_images
-    return rule(count, leading, batched, mapped=mapped, **parameters), 0
-
-
-def _batch_images(
-    count: int, operands: list, batched: tuple, *, wanted: int, shapes: tuple, **parameters: Any
-) -> Array:
-    n = count * shapes[_X][0]
-    operands = [
-        x.reshape(n, *x.shape[2:]) if b else x for x, b in zip(operands, batched, strict=True)
-    ]
-    larger = tuple(s if i == _KERNEL else (n, *s[1:]) for i, s in enumerate(shapes))
-    result = _conv_p.bind(*operands, wanted=wanted, shapes=larger, **parameters)
-    return result.reshape(count, *shapes[wanted])
-
-
-def _batch_members(
-    count: int,
-    operands: list,
-    batched: tuple,
-    *,
-    wanted: int,
-    shapes: tuple,
-    mapped: tuple,
-    **parameters: Any,
-) -> Array:
-    members = [x.shape[b] for x, b, m in zip(operands, batched, mapped, strict=True) if m][:1]
-    grid = (count, *members)
-    spread = []
-    for i, x, b, m in zip(_given(wanted), operands, batched, mapped, strict=True):
-        if b or m:
-            x = x if b else x[None]
-            x = x if m or not members else x[:, None]
-            x = jnp.broadcast_to(x, (*grid, *shapes[i])).reshape(-1, *shapes[i])
-        spread.append(x)
-    either = tuple(b or m for b, m in zip(batched, mapped, strict=True))
-    result = _conv_p.bind(*spread, wanted=wanted, shapes=shapes, mapped=either, **parameters)
-    return result.reshape(*grid, *shapes[wanted])
-
-
-_conv_p = Primitive("conv2d")
-_conv_p.def_abstract_eval(_result_type)
-_conv_p.def_impl(jax.jit(_conv_p.bind, static_argnames=("wanted", "shapes", "geometry", "mapped")))
-ad.defbilinear(_conv_p, partial(_transpose, 0), partial(_transpose, 1))
-batching.primitive_batchers[_conv_p] = _batch
-mlir.register_lowering(_conv_p, mlir.lower_fun(partial(_compute, _stock), multiple_results=False))
+mlir.register_lowering(conv_p, mlir.lower_fun(partial(_compute, _stock), multiple_results=False))
 mlir.register_lowering(
-    _conv_p, mlir.lower_fun(_compute_on_cpu, multiple_results=False), platform="cpu"
+    conv_p, mlir.lower_fun(_compute_on_cpu, multiple_results=False), platform="cpu"
 )

@@ -17,7 +17,7 @@ from cnn_jax.layers import (
     cpu_patches,
     cpu_winograd,
 )
-from cnn_jax.layers.cpu_conv import Geometry
+from cnn_jax.layers.conv_primitive import KERNEL, Geometry, X, Y
 from tests.layers.checks import assert_close, derivatives, lowered, random
 
 
@@ -319,7 +319,7 @@ def test_the_way_is_a_matter_of_shape(shape, window, padding, ways):
     pairs = tuple(((f - 1) // 2, f // 2) if padding == "SAME" else (0, 0) for f in window[:2])
     sizes = cpu_patches.output_sizes(shape, window[:2], pairs)
     shapes = (shape, window, (shape[0], *sizes, window[-1]))
-    wanted = (cpu_conv._Y, cpu_conv._KERNEL, cpu_conv._X)
+    wanted = (Y, KERNEL, X)
     geometry = Geometry(pairs)
     chosen = [cpu_conv._way_on_cpu(wanted=w, shapes=shapes, geometry=geometry) for w in wanted]
     assert chosen == [getattr(cpu_conv, name) for name in ways]
@@ -344,7 +344,7 @@ def test_the_way_is_a_matter_of_strides_and_groups(shape, window, geometry, ways
         *(jax.ShapeDtypeStruct(each, "float32") for each in (shape, window)),
     )
     shapes = (shape, window, outputs.shape)
-    wanted = (cpu_conv._Y, cpu_conv._KERNEL, cpu_conv._X)
+    wanted = (Y, KERNEL, X)
     chosen = [cpu_conv._way_on_cpu(wanted=w, shapes=shapes, geometry=geometry) for w in wanted]
     assert chosen == [getattr(cpu_conv, name) for name in ways]
 
