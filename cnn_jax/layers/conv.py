@@ -255,16 +255,16 @@ def _convolve(
         dimension_numbers=(f"N{spatial}C", f"{spatial}IO", f"N{spatial}C"),
         feature_group_count=groups,
     )
-    if len(strides) != 2 or any(n != 1 for n in dilations):
-        return stock(x, kernel)
-    geometry, default = Geometry(tuple(pairs), tuple(strides), groups), stock
+    geometry, default = Geometry(tuple(pairs), tuple(strides), groups, tuple(dilations)), stock
     if cpu_conv.fits(x, kernel, geometry):
-        default = partial(cpu_conv.conv2d, geometry=geometry)
-        if any(n != 1 for n in stretch):
-            options = {"stretch": tuple(stretch), "pairs": geometry.pairs}
-            default = partial(cpu_conv.conv_transpose2d, **options)
-    if groups == 1 and space_to_depth.fits(x, strides):
-        folded = partial(space_to_depth.folded_conv2d, strides=strides, pairs=tuple(pairs))
+        if all(n == 1 for n in stretch):
+            default = partial(cpu_conv.conv2d, geometry=geometry)
+        elif geometry == Geometry(geometry.pairs):
+            moved = {"stretch": tuple(stretch), "pairs": geometry.pairs}
+            default = partial(cpu_conv.conv_transpose2d, **moved)
+    dense = all(n == 1 for n in (*stretch, *dilations, groups))
+    if dense and space_to_depth.fits(x, strides):
+        folded = partial(space_to_depth.folded_conv2d, strides=strides, pairs=geometry.pairs)
         return lax.platform_dependent(x, kernel, cuda=folded, default=default)
     return default(x, kernel)
 

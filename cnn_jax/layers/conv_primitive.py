@@ -24,11 +24,12 @@ X, KERNEL, Y = range(3)
 
 
 class Geometry(NamedTuple):
-    """How the window moves: zero padding by (low, high) pairs, strides, groups of channels."""
+    """Zero padding by (low, high) pairs, strides, groups of channels, distance of the taps."""
 
     pairs: Pairs
     strides: tuple[int, int] = (1, 1)
     groups: int = 1
+    dilations: tuple[int, int] = (1, 1)
 
 
 def convolve(
@@ -42,9 +43,9 @@ def convolve(
     >>> convolve(jnp.ones((1, 4, 5, 3)), jnp.ones((3, 3, 3, 8)), geometry).shape
     (1, 4, 2, 8)
     """
-    window, steps = kernel.shape[:2], geometry.strides
-    sizes = zip(x.shape[1:3], window, geometry.pairs, steps, strict=True)
-    sizes = [(n + low + high - f) // s + 1 for n, f, (low, high), s in sizes]
+    pairs, strides, _, dilations = geometry
+    sides = zip(x.shape[1:3], kernel.shape[:2], pairs, strides, dilations, strict=True)
+    sizes = [(n + low + high - (f - 1) * d - 1) // s + 1 for n, f, (low, high), s, d in sides]
     shapes = (x.shape, kernel.shape, (x.shape[0], *sizes, kernel.shape[-1]))
     parameters = {"shapes": shapes, "geometry": geometry}
     return conv_p.bind(x, kernel, wanted=Y, mapped=(False, False), **parameters)

@@ -1,11 +1,11 @@
 """How the primitive of `conv_primitive` is computed: in its own way on a CPU.
 
-It is for two dimensions without dilation, in float32: what most layers are. Everywhere but on a
-CPU, and for some shapes there too, it is XLA's convolution; `_way_on_cpu` says for which it is not.
+It is for two dimensions in float32: what most layers are. Everywhere but on a CPU, and for some
+shapes there too, it is XLA's convolution; `_way_on_cpu` says for which it is not.
 
 The alternatives are matrix products: with patches (`cpu_patches`) and, in fewer multiplications, by
 Winograd's method (`cpu_winograd`); both over blocks of a few images that stay in cache. Those with
-strides (`cpu_strided`) and with groups (`cpu_groups`) are made of such without.
+strides or dilation (`cpu_phases`) and with groups (`cpu_groups`) are made of such without.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from jax import lax
 from jax.interpreters import mlir
 from jaxtyping import Array, Float
 
-from cnn_jax.layers import cpu_groups, cpu_patches, cpu_strided, cpu_winograd
+from cnn_jax.layers import cpu_groups, cpu_patches, cpu_phases, cpu_winograd
 from cnn_jax.layers.conv_primitive import (
     KERNEL,
     Geometry,
@@ -47,9 +47,11 @@ def fits(x: Float[Array, "..."], kernel: Float[Array, "..."], geometry: Geometry
     if x.ndim != 4 or not x.dtype == kernel.dtype == jnp.float32:
         return False
     concrete = all(isinstance(n, int) and n > 0 for n in (*x.shape, *kernel.shape))
-    sides = zip(kernel.shape[:2], geometry.pairs, strict=True)
-    inside = all(0 <= p < f for f, pair in sides for p in pair)
-    return concrete and inside and not any(map(is_placed, (x, kernel)))
+    pairs, strides, _, dilations = geometry
+    sides = zip(kernel.shape[:2], pairs, dilations, strict=True)
+    inside = all(0 <= p <= (f - 1) * d for f, pair, d in sides for p in pair)
+    either = strides == (1, 1) or dilations == (1, 1)
+    return concrete and inside and either and not any(map(is_placed, (x, kernel)))
 
 
 def conv2d(
@@ -109,6 +111,7 @@ def _stock(*operands: Array, geometry: Geometry, **what: Any) -> Array:
         kernel,
         geometry.strides,
         geometry.pairs,
+        rhs_dilation=geometry.dilations,
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
         feature_group_count=geometry.groups,
     )
@@ -122,11 +125,12 @@ def _by_groups(*operands: Array, geometry: Geometry, **what: Any) -> Array:
 
 
 def _depthwise(a: Array, b: Array, *, wanted: int, shapes: tuple, geometry: Geometry) -> Array:
-    pairs, strides, channels = geometry
-    if wanted == X and strides == (1, 1) and shapes[Y][-1] == channels:  # turned, faster by far
+    pairs, strides, channels, dilations = geometry
+    moved = strides == dilations == (1, 1)
+    if wanted == X and moved and shapes[Y][-1] == channels:  # turned, faster by far
         ends = turned(shapes[KERNEL][:2], pairs)
-        return cpu_groups.depthwise(b, jnp.flip(a, (0, 1)), strides=strides, pairs=ends)
-    conv = partial(cpu_groups.depthwise, strides=strides, pairs=pairs)
+        return cpu_groups.depthwise(b, jnp.flip(a, (0, 1)), pairs=ends)
+    conv = partial(cpu_groups.depthwise, strides=strides, dilations=dilations, pairs=pairs)
     return _derivative(conv, a, b, wanted=wanted, shapes=shapes)
 
 
@@ -136,8 +140,14 @@ def _by_strides(method: Callable, *operands: Array, geometry: Geometry, **what: 
     return _derivative(conv, *operands, **what)
 
 
-_by_phases = partial(_by_strides, cpu_strided.by_phases)
-_by_folding = partial(_by_strides, cpu_strided.by_folding)
+_by_phases = partial(_by_strides, cpu_phases.by_phases)
+_by_folding = partial(_by_strides, cpu_phases.by_folding)
+
+
+def _dilated(*operands: Array, geometry: Geometry, **what: Any) -> Array:
+    each = partial(convolve, geometry=Geometry(((0, 0), (0, 0))))
+    conv = partial(cpu_phases.dilated, each, pairs=geometry.pairs, dilations=geometry.dilations)
+    return _derivative(conv, *operands, **what)
 
 
 def _by_products(
@@ -207,6 +217,8 @@ def _way_on_cpu(wanted: int, shapes: tuple, geometry: Geometry) -> Callable:
     window = shapes[KERNEL][:2]
     if window == (1, 1):
         return _as_product
+    if geometry.dilations != (1, 1):
+        return _dilated
     if geometry.strides == (1, 1):
         return _plain_way_on_cpu(wanted, shapes, geometry.pairs)
     folded = tuple(-(-f // s) for f, s in zip(window, geometry.strides, strict=True))
@@ -266,7 +278,7 @@ def _compute_on_cpu(*operands: Array, mapped: tuple, **parameters: Any) -> Array
     if not any(mapped):
         return way(*operands, **parameters)
     # XLA's own are slow both with many kernels, as a grouped convolution, and inside a loop.
-    if geometry.groups > 1 or geometry.strides != (1, 1) or way is _as_product:
+    if geometry != Geometry(geometry.pairs) or way is _as_product:
         way = _by_phases if way is _stock else way
         return _compute(way, *operands, mapped=mapped, **parameters)
     way = _by_winograd if way is _by_winograd else _by_patches

@@ -42,22 +42,26 @@ def depthwise(
     x: Float[Array, "n h w c"],
     kernel: Float[Array, "fh fw 1 c_out"],
     *,
-    strides: Sequence[int],
     pairs: Pairs,
+    strides: Sequence[int] = (1, 1),
+    dilations: Sequence[int] = (1, 1),
 ) -> Float[Array, "n oh ow c_out"]:
     """Convolves every channel on its own, after zero padding by (low, high) pairs.
 
     >>> import jax.numpy as jnp
     >>> from cnn_jax.layers.cpu_groups import depthwise
     >>> x, kernel = jnp.ones((1, 5, 5, 2)), jnp.ones((3, 3, 1, 6))
-    >>> depthwise(x, kernel, strides=(2, 2), pairs=((1, 1), (1, 1))).shape
+    >>> depthwise(x, kernel, pairs=((1, 1), (1, 1)), strides=(2, 2)).shape
     (1, 3, 3, 6)
     """
     x = jnp.pad(x, ((0, 0), *pairs, (0, 0)))
     x = jnp.repeat(x, kernel.shape[-1] // x.shape[-1], -1)
-    window, (rows, columns) = kernel.shape[:2], strides
-    height, width = (n - f + 1 for n, f in zip(x.shape[1:3], window, strict=True))
+    (rows, columns), (down, along) = strides, dilations
+    sides = zip(x.shape[1:3], kernel.shape[:2], dilations, strict=True)
+    height, width = (n - (f - 1) * d for n, f, d in sides)
+    places = itertools.product(*map(range, kernel.shape[:2]))
     return sum(
-        x[:, i : i + height : rows, j : j + width : columns] * kernel[None, i : i + 1, j : j + 1, 0]
-        for i, j in itertools.product(*map(range, window))
+        x[:, i * down : i * down + height : rows, j * along : j * along + width : columns]
+        * kernel[None, i : i + 1, j : j + 1, 0]
+        for i, j in places
     )
