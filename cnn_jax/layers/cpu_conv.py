@@ -210,7 +210,8 @@ def _way_on_cpu(wanted: int, shapes: tuple, geometry: Geometry) -> Callable:
     convolution. Groups: 2 to 9, the kernel's gradient 10 to 500; depthwise: 20 to 170, the kernel's
     gradient 9 to 17. One pixel as a product: 1 to 3, the kernel's gradient with strides 5 to 11.
     Strides by folding, without zeros or to 3×3: 1.2 to 2, the kernel's gradient 2 to 11; by phases:
-    the kernel's gradient 1.1 to 5, the input's 1 to 2.
+    the kernel's gradient 1.1 to 5, the input's 1 to 2. Dilation: 1 to 1.8, the kernel's gradient 4
+    to 5.
     """
     if geometry.groups > 1:
         return _depthwise if shapes[KERNEL][2] == 1 else _by_groups
@@ -234,9 +235,10 @@ def _plain_way_on_cpu(wanted: int, shapes: tuple, pairs: Pairs) -> Callable:
     Measured with jaxlib 0.10.2 on two cores with AVX-512, as factors of time won over XLA's
     convolution. Patches: a window larger than what it slides over, 5 to 80; few channels or few
     outputs, 1.2 to 10; the kernel's gradient unpadded, 1.3 to 5, and of many channels, 1 to 3.
-    Winograd's: the kernel's gradient, 1 to 8; the output, 1 to 5; the input's gradient padded,
-    1 to 3. Along rows: the output unpadded and wider than the input, 1.3 to 3; a column more: else
-    unpadded, 1 to 5. Elsewhere XLA's is as fast, or up to 3 times faster.
+    Winograd's: the kernel's gradient, 1 to 8; the output, 1 to 5; the input's gradient padded, 1 to
+    3, unpadded and of many channels, 1 to 2. Along rows: the output unpadded and wider than the
+    input, 1.3 to 3; a column more: else unpadded, 1 to 5. Elsewhere XLA's is as fast, or up to 3
+    times faster.
     """
     maps = [shape[1:3] for shape in shapes]
     window = maps[Y] if wanted == KERNEL else shapes[KERNEL][:2]
@@ -254,10 +256,10 @@ def _plain_way_on_cpu(wanted: int, shapes: tuple, pairs: Pairs) -> Callable:
         return _by_patches if unpadded or many or (few and outputs >= 4 * channels) else _stock
     if few:
         return _by_patches
+    if tiled and min(channels, outputs) >= (128 if wanted == X and unpadded else 32):
+        return _by_winograd
     if wanted == X and unpadded:
         return _stock
-    if tiled and min(channels, outputs) >= 32:
-        return _by_winograd
     if not unpadded or channels < 16:
         return _stock
     return _along_rows if outputs > channels else _by_a_column_more
