@@ -90,7 +90,7 @@ def kernel_gradient(
         tiles = _sums(_OF_OUTPUT, y, sizes)
         return _batched(_image_tiles(x, sizes, pairs), tiles, contract=(1, 1))
 
-    total = sum_blocks(run, (x, y), most=_images(sizes))
+    total = sum_blocks(run, (x, y), most=_images(len(x), sizes))
     columns = _combined(_TO_KERNEL, list(total.reshape(6, 6, *total.shape[1:])))
     return jnp.stack([jnp.stack(_combined(_TO_KERNEL, list(column))) for column in columns], 1)
 
@@ -107,7 +107,7 @@ def _convolve(x: Array, kernel: Array, pairs: Pairs, *, contract: int) -> Array:
         products = _batched(_image_tiles(block, sizes, pairs), matrices, contract=(2, contract))
         return _outputs(products, len(block), sizes)
 
-    return map_blocks(run, x, most=_images(sizes))
+    return map_blocks(run, x, most=_images(len(x), sizes))
 
 
 def _image_tiles(x: Array, sizes: Sequence, pairs: Pairs) -> Array:
@@ -157,6 +157,7 @@ def _count(sizes: Sequence) -> int:
     return math.prod(math.ceil(size / _TILE) for size in sizes)
 
 
-def _images(sizes: Sequence) -> int:
-    """Returns of how many images a block is."""
-    return max(2, _TILES // _count(sizes))
+def _images(count: int, sizes: Sequence) -> int:
+    """Returns of how many images a block is: of all, where a loop over blocks had two turns."""
+    most = max(2, _TILES // _count(sizes))
+    return count if count <= 2 * most else most
