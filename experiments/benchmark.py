@@ -80,15 +80,15 @@ def main(argv: Sequence[str]) -> None:
     jax.config.update("jax_platforms", "cpu")  # here; the devices are the contenders'
     peers = _known("peer", _PEERS.value, PEERS)
     modes = _known("mode", _MODES.value, MODES)
-    chosen = [(config, _prepare(config)) for config in read_configs()]
+    chosen = [_prepare(config) for config in read_configs()]
     console = Console(stderr=True, width=None if sys.stderr.isatty() else 160, highlight=False)
     _warn_if_busy(console)
     failed = []
-    for original, config in chosen:
+    for config in chosen:
         for mode in modes:
             title = f"{config.name or config.model.name}, {mode}"
             console.print(f"{title}: measuring {', '.join([OURS, *peers])} …", markup=False)
-            with _inputs(original, config, mode) as ready:
+            with _inputs(config, mode) as ready:
                 records = compare(
                     ready,
                     mode,
@@ -130,13 +130,13 @@ def _prepare(config: Config) -> Config:
 
 
 @contextmanager
-def _inputs(original: Config, config: Config, mode: str) -> Iterator[Config]:
+def _inputs(config: Config, mode: str) -> Iterator[Config]:
     """Yields the config with its image files written, if the mode takes any."""
     if mode != "streaming":
         yield config
         return
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
-        yield streamed_config(config, original, Path(folder))
+        yield streamed_config(config, Path(folder))
 
 
 def _known(kind: str, names: Sequence[str], known: Sequence[str]) -> list[str]:

@@ -174,6 +174,7 @@ def benchmark_config(
         data=Data(
             name="synthetic",
             synthetic=made,
+            workers=config.data.workers,
             batch_size=batch_size,
             eval_batch_size=batch_size,
             validation_fraction=0.0,
@@ -186,8 +187,8 @@ def benchmark_config(
     )
 
 
-def streamed_config(config: Config, original: Config, folder: Path) -> Config:
-    """Returns what `benchmark_config` made of `original`, to read JPEG files that it writes.
+def streamed_config(config: Config, folder: Path) -> Config:
+    """Returns what `benchmark_config` made, but to read JPEG files, which are written.
 
     They have the shape of photographs, 4:3, and 5/3 of the network's height, as most of ImageNet.
 
@@ -210,8 +211,8 @@ def streamed_config(config: Config, original: Config, folder: Path) -> Config:
         classes=made.classes,
     )
     fields = {"name": "image_folder", "dir": str(folder), "feed": "streaming"}
-    fields |= {"image_size": height, "channels": channels, "workers": original.data.workers}
-    data = dataclasses.replace(config.data, synthetic=Synthetic(), **fields)
+    fields |= {"image_size": height, "channels": channels, "synthetic": Synthetic()}
+    data = dataclasses.replace(config.data, **fields)
     return dataclasses.replace(config, data=data)
 
 

@@ -241,7 +241,7 @@ def test_the_ceiling_counts_a_products_flops(monkeypatch):
 
 @pytest.fixture(scope="module")
 def streamed(tmp_path_factory):
-    return streamed_config(tiny(), Config(), tmp_path_factory.mktemp("files"))
+    return streamed_config(tiny(), tmp_path_factory.mktemp("files"))
 
 
 def test_the_files_are_larger_than_the_networks_images(streamed):
@@ -257,7 +257,7 @@ def test_images_that_files_can_not_hold_are_refused(tmp_path):
     config = tiny()
     config.data.synthetic.image_shape = (8, 8, 2)
     with pytest.raises(InputError, match="8×8×2 can't be streamed"):
-        streamed_config(config, Config(), tmp_path)
+        streamed_config(config, tmp_path)
 
 
 def test_steps_before_reading_has_settled_do_not_count():
