@@ -8,6 +8,7 @@ Winograd's method (`cpu_winograd`); both over blocks of a few images that stay i
 strides or dilation (`cpu_phases`) and with groups (`cpu_groups`) are made of such without.
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -31,6 +32,8 @@ from cnn_jax.layers.conv_primitive import (
 )
 from cnn_jax.layers.cpu_fence import computed_once, is_placed
 from cnn_jax.layers.cpu_patches import Pairs
+
+_MOST_TAPS = 128  # of a depthwise kernel: each is compiled on its own
 
 
 def fits(x: Float[Array, "..."], kernel: Float[Array, "..."], geometry: Geometry) -> bool:
@@ -213,9 +216,11 @@ def _way_on_cpu(wanted: int, shapes: tuple, geometry: Geometry) -> Callable:
     the kernel's gradient 1.1 to 5, the input's 1 to 2. Dilation: 1 to 1.8, the kernel's gradient 4
     to 5.
     """
-    if geometry.groups > 1:
-        return _depthwise if shapes[KERNEL][2] == 1 else _by_groups
     window = shapes[KERNEL][:2]
+    if geometry.groups > 1 and shapes[KERNEL][2] == 1:
+        return _depthwise if math.prod(window) <= _MOST_TAPS else _stock
+    if geometry.groups > 1:
+        return _by_groups
     if window == (1, 1):
         return _as_product
     if geometry.dilations != (1, 1):
@@ -281,7 +286,7 @@ def _compute_on_cpu(*operands: Array, mapped: tuple, **parameters: Any) -> Array
         return way(*operands, **parameters)
     # XLA's own are slow both with many kernels, as a grouped convolution, and inside a loop.
     if geometry != Geometry(geometry.pairs) or way is _as_product:
-        way = _by_phases if way is _stock else way
+        way = _by_phases if way is _stock and geometry.groups == 1 else way
         return _compute(way, *operands, mapped=mapped, **parameters)
     way = _by_winograd if way is _by_winograd else _by_patches
     x, kernel, _ = parameters["shapes"]

@@ -347,6 +347,7 @@ MOVING = [
         Geometry(((2, 2), (2, 2)), dilations=(2, 2)),
         ("_dilated",) * 3,
     ),
+    ((2, 9, 9, 8), (13, 13, 1, 8), Geometry(((6, 6), (6, 6)), groups=8), (S,) * 3),
     ((2, 9, 9, 8), (3, 3, 1, 16), Geometry(((1, 1), (1, 1)), groups=8), ("_depthwise",) * 3),
 ]
 
