@@ -131,7 +131,7 @@ def test_any_strides_and_groups_are_xlas_convolution(way, monkeypatch):
     monkeypatch.setattr(cpu_conv, "_way_on_cpu", choose)
     monkeypatch.setattr(cpu_groups, "_FEW", 3)  # so that both ways are taken
     jax.clear_caches()
-    settings(max_examples=5, deadline=None, derandomize=True, database=None)(
+    settings(max_examples=4, deadline=None, derandomize=True, database=None)(
         given(st.data())(lambda data: check_any_strides_and_groups(data, way))
     )()
     jax.clear_caches()
@@ -213,7 +213,7 @@ STRIDED_AND_GROUPED = {
 
 
 @pytest.mark.parametrize("name", STRIDED_AND_GROUPED)
-@pytest.mark.parametrize("mapped", ["images", "kernels", "images of both"])
+@pytest.mark.parametrize("mapped", ["kernels", "images of both"])
 def test_vmap_of_strides_and_groups(name, mapped, monkeypatch):
     mapping, operands = MAPS[mapped]
     options, kernel = STRIDED_AND_GROUPED[name]
@@ -432,7 +432,7 @@ def test_other_geometries_are_xlas(options):
 
 
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
-@pytest.mark.parametrize("options", [{}, {"stride": 2}, {"dilation": 2}, {"groups": 16}])
+@pytest.mark.parametrize("options", [{}, {"stride": 2}, {"groups": 16}])
 def test_a_batch_spread_over_devices(kind, options):
     inputs = 16 // options.get("groups", 1)
     x, kernel = jnp.asarray(random(8, 5, 5, 16)), jnp.asarray(random(3, 3, inputs, 16, seed=1))
