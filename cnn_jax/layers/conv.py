@@ -21,7 +21,7 @@ from cnn_jax.layers.arithmetic import (
     transposed_padding,
     window_padding,
 )
-from cnn_jax.layers.conv_primitive import Geometry
+from cnn_jax.layers.conv_primitive import Geometry, convolve_transposed
 from cnn_jax.layers.linear import add_bias
 
 Ints = int | Sequence[int]
@@ -261,7 +261,7 @@ def _convolve(
             default = partial(cpu_conv.conv2d, geometry=geometry)
         elif geometry == Geometry(geometry.pairs):
             moved = {"stretch": tuple(stretch), "pairs": geometry.pairs}
-            default = partial(cpu_conv.conv_transpose2d, **moved)
+            default = partial(convolve_transposed, **moved)
     dense = all(n == 1 for n in (*stretch, *dilations, groups))
     if dense and space_to_depth.fits(x, strides):
         folded = partial(space_to_depth.folded_conv2d, strides=strides, pairs=geometry.pairs)

@@ -18,6 +18,8 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching
 from jaxtyping import Array, Float
 
+from cnn_jax.layers.arithmetic import output_size
+from cnn_jax.layers.cpu_fence import computed_once
 from cnn_jax.layers.cpu_patches import Pairs
 
 X, KERNEL, Y = range(3)
@@ -31,6 +33,16 @@ class Geometry(NamedTuple):
     groups: int = 1
     dilations: tuple[int, int] = (1, 1)
 
+    def output_sizes(self, shape: Sequence[int], window: Sequence[int]) -> list[int]:
+        """Returns height and width of the convolution of (N, H, W, C) images.
+
+        >>> from cnn_jax.layers.conv_primitive import Geometry
+        >>> Geometry(((1, 1), (0, 0)), strides=(1, 2)).output_sizes((1, 4, 5, 3), (3, 3))
+        [4, 2]
+        """
+        sides = zip(shape[1:3], window, self.pairs, self.strides, self.dilations, strict=True)
+        return [output_size(n, f, stride=s, padding=p, dilation=d) for n, f, p, s, d in sides]
+
 
 def convolve(
     x: Float[Array, "n h w _"], kernel: Float[Array, "fh fw _ c_out"], geometry: Geometry
@@ -43,9 +55,7 @@ def convolve(
     >>> convolve(jnp.ones((1, 4, 5, 3)), jnp.ones((3, 3, 3, 8)), geometry).shape
     (1, 4, 2, 8)
     """
-    pairs, strides, _, dilations = geometry
-    sides = zip(x.shape[1:3], kernel.shape[:2], pairs, strides, dilations, strict=True)
-    sizes = [(n + low + high - (f - 1) * d - 1) // s + 1 for n, f, (low, high), s, d in sides]
+    sizes = geometry.output_sizes(x.shape, kernel.shape[:2])
     shapes = (x.shape, kernel.shape, (x.shape[0], *sizes, kernel.shape[-1]))
     parameters = {"shapes": shapes, "geometry": geometry}
     return conv_p.bind(x, kernel, wanted=Y, mapped=(False, False), **parameters)
@@ -60,7 +70,8 @@ def convolve_transposed(
 ) -> Float[Array, "n oh ow c_out"]:
     """Convolves (N, H, W, C), zeros put between neighbours and around, with (H, W, C, C_out).
 
-    It is the derivative of a strided convolution by its input, whose output x would be.
+    It is the derivative of a strided convolution by its input, whose output x would be. What
+    `cpu_conv.fits` says of `Geometry(pairs)` holds for it too.
 
     >>> import jax.numpy as jnp
     >>> from cnn_jax.layers.conv_primitive import convolve_transposed
@@ -70,11 +81,11 @@ def convolve_transposed(
     """
     flipped = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
     sides = zip(x.shape[1:3], kernel.shape[:2], stretch, pairs, strict=True)
-    sizes = [(n - 1) * s + low + high - f + 2 for n, f, s, (low, high) in sides]
+    sizes = [output_size((n - 1) * s + 1, f, padding=pair) for n, f, s, pair in sides]
     shapes = ((x.shape[0], *sizes, kernel.shape[-1]), flipped.shape, x.shape)
     geometry = Geometry(turned(kernel.shape[:2], pairs), stretch)
     parameters = {"shapes": shapes, "geometry": geometry, "mapped": (False, False)}
-    return conv_p.bind(flipped, x, wanted=X, **parameters)
+    return conv_p.bind(flipped, computed_once(x), wanted=X, **parameters)
 
 
 def turned(window: Sequence[int], pairs: Pairs) -> Pairs:

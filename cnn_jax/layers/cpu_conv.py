@@ -27,7 +27,6 @@ from cnn_jax.layers.conv_primitive import (
     Y,
     conv_p,
     convolve,
-    convolve_transposed,
     turned,
 )
 from cnn_jax.layers.cpu_fence import computed_once, is_placed
@@ -71,26 +70,6 @@ def conv2d(
     if kernel.shape[:2] != (1, 1):
         x = computed_once(x)  # not once for each of the places that a patch takes it to
     return convolve(x, kernel, geometry)
-
-
-def conv_transpose2d(
-    x: Float[Array, "n h w c"],
-    kernel: Float[Array, "fh fw c c_out"],
-    *,
-    stretch: tuple[int, int],
-    pairs: Pairs,
-) -> Float[Array, "n oh ow c_out"]:
-    """Convolves (N, H, W, C), zeros put between neighbours and around, with (H, W, C, C_out).
-
-    What `fits` says of `Geometry(pairs)` holds for it too.
-
-    >>> import jax.numpy as jnp
-    >>> from cnn_jax.layers.cpu_conv import conv_transpose2d
-    >>> x, kernel = jnp.ones((1, 4, 4, 3)), jnp.ones((3, 3, 3, 8))
-    >>> conv_transpose2d(x, kernel, stretch=(2, 2), pairs=((1, 2), (1, 2))).shape
-    (1, 8, 8, 8)
-    """
-    return convolve_transposed(computed_once(x), kernel, stretch=stretch, pairs=pairs)
 
 
 # Ways to compute the three derivatives.
@@ -137,20 +116,14 @@ def _depthwise(a: Array, b: Array, *, wanted: int, shapes: tuple, geometry: Geom
     return _derivative(conv, a, b, wanted=wanted, shapes=shapes)
 
 
-def _by_strides(method: Callable, *operands: Array, geometry: Geometry, **what: Any) -> Array:
+def _of_plain(method: Callable, *operands: Array, geometry: Geometry, **what: Any) -> Array:
     each = partial(convolve, geometry=Geometry(((0, 0), (0, 0))))
-    conv = partial(method, each, pairs=geometry.pairs, strides=geometry.strides)
-    return _derivative(conv, *operands, **what)
+    return _derivative(partial(method, each, geometry=geometry), *operands, **what)
 
 
-_by_phases = partial(_by_strides, cpu_phases.by_phases)
-_by_folding = partial(_by_strides, cpu_phases.by_folding)
-
-
-def _dilated(*operands: Array, geometry: Geometry, **what: Any) -> Array:
-    each = partial(convolve, geometry=Geometry(((0, 0), (0, 0))))
-    conv = partial(cpu_phases.dilated, each, pairs=geometry.pairs, dilations=geometry.dilations)
-    return _derivative(conv, *operands, **what)
+_by_phases = partial(_of_plain, cpu_phases.by_phases)
+_by_folding = partial(_of_plain, cpu_phases.by_folding)
+_dilated = partial(_of_plain, cpu_phases.dilated)
 
 
 def _by_products(

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from cnn_jax.layers.cpu_patches import Pairs
+from cnn_jax.layers.conv_primitive import Geometry
 from cnn_jax.layers.space_to_depth import fold
 
 
@@ -24,8 +24,7 @@ def by_phases(
     x: Float[Array, "n h w c"],
     kernel: Float[Array, "fh fw c c_out"],
     *,
-    strides: Sequence[int],
-    pairs: Pairs,
+    geometry: Geometry,
 ) -> Float[Array, "n oh ow c_out"]:
     """Returns the strided convolution; `conv(x, kernel)` moves by one pixel and doesn't pad.
 
@@ -33,22 +32,15 @@ def by_phases(
     >>> from cnn_jax.layers.cpu_conv import Geometry, conv2d
     >>> from cnn_jax.layers.cpu_phases import by_phases
     >>> conv = lambda x, kernel: conv2d(x, kernel, Geometry(((0, 0), (0, 0))))
-    >>> x, kernel = jnp.ones((1, 8, 8, 3)), jnp.ones((3, 3, 3, 16))
-    >>> by_phases(conv, x, kernel, strides=(2, 2), pairs=((1, 1), (1, 1))).shape
+    >>> geometry = Geometry(((1, 1), (1, 1)), strides=(2, 2))
+    >>> by_phases(conv, jnp.ones((1, 8, 8, 3)), jnp.ones((3, 3, 3, 16)), geometry=geometry).shape
     (1, 4, 4, 16)
     """
-    steps = list(zip(strides, kernel.shape[:2], strict=True))
-    widened, outputs = [(0, 0, 0)], []
-    for (s, f), n, (low, high) in zip(steps, x.shape[1:3], pairs, strict=True):
-        out = (n + low + high - f) // s + 1
-        whole = (out - 1 + -(-f // s)) * s  # what the windows see, in whole strides
-        widened.append((low, whole - n - low, 0))  # below 0: what no window sees
-        outputs.append(out)
-    x = lax.pad(x, jnp.zeros((), x.dtype), [*widened, (0, 0, 0)])
-    (rows, columns), (n, height, width, c) = strides, x.shape
-    x = x.reshape(n, height // rows, rows, width // columns, columns, c)
-    total = 0
-    for a, b in itertools.product(*(range(min(s, f)) for s, f in steps)):
+    strides, window = geometry.strides, kernel.shape[:2]
+    outputs = geometry.output_sizes(x.shape, window)
+    seen = [out - 1 + -(-f // s) for out, f, s in zip(outputs, window, strides, strict=True)]
+    x, (rows, columns), total = _apart(x, geometry, strides, seen), strides, 0
+    for a, b in itertools.product(*map(range, map(min, strides, window))):
         part = kernel[a::rows, b::columns]
         tall, wide = (out + f - 1 for out, f in zip(outputs, part.shape[:2], strict=True))
         total += conv(x[:, :tall, a, :wide, b], part)
@@ -60,19 +52,10 @@ def by_folding(
     x: Float[Array, "n h w c"],
     kernel: Float[Array, "fh fw c c_out"],
     *,
-    strides: Sequence[int],
-    pairs: Pairs,
+    geometry: Geometry,
 ) -> Float[Array, "n oh ow c_out"]:
-    """Returns the same from the one convolution.
-
-    >>> import jax.numpy as jnp
-    >>> from cnn_jax.layers.cpu_phases import by_folding
-    >>> one_pixel = lambda x, kernel: x @ kernel[0, 0]
-    >>> x, kernel = jnp.ones((1, 8, 8, 3)), jnp.ones((4, 4, 3, 16))
-    >>> by_folding(one_pixel, x, kernel, strides=(4, 4), pairs=((0, 0), (0, 0))).shape
-    (1, 2, 2, 16)
-    """
-    return conv(*fold(x, kernel, strides=strides, pairs=pairs))
+    """Returns the same from one convolution of the folded image and kernel."""
+    return conv(*fold(x, kernel, strides=geometry.strides, pairs=geometry.pairs))
 
 
 def dilated(
@@ -80,8 +63,7 @@ def dilated(
     x: Float[Array, "n h w c"],
     kernel: Float[Array, "fh fw c c_out"],
     *,
-    dilations: Sequence[int],
-    pairs: Pairs,
+    geometry: Geometry,
 ) -> Float[Array, "n oh ow c_out"]:
     """Returns the dilated convolution; `conv(x, kernel)` is not dilated and doesn't pad.
 
@@ -89,21 +71,26 @@ def dilated(
     >>> from cnn_jax.layers.cpu_conv import Geometry, conv2d
     >>> from cnn_jax.layers.cpu_phases import dilated
     >>> conv = lambda x, kernel: conv2d(x, kernel, Geometry(((0, 0), (0, 0))))
-    >>> x, kernel = jnp.ones((1, 8, 7, 3)), jnp.ones((3, 3, 3, 16))
-    >>> dilated(conv, x, kernel, dilations=(2, 2), pairs=((2, 2), (2, 2))).shape
+    >>> geometry = Geometry(((2, 2), (2, 2)), dilations=(2, 2))
+    >>> dilated(conv, jnp.ones((1, 8, 7, 3)), jnp.ones((3, 3, 3, 16)), geometry=geometry).shape
     (1, 8, 7, 16)
     """
-    widened, outputs = [(0, 0, 0)], []
-    for n, f, d, (low, high) in zip(x.shape[1:3], kernel.shape, dilations, pairs, strict=False):
-        out = n + low + high - (f - 1) * d
-        whole = (-(-out // d) + f - 1) * d
-        widened.append((low, whole - n - low, 0))
-        outputs.append(out)
-    x = lax.pad(x, jnp.zeros((), x.dtype), [*widened, (0, 0, 0)])
-    (rows, columns), (n, height, width, c) = dilations, x.shape
-    x = x.reshape(n, height // rows, rows, width // columns, columns, c)
-    x = x.transpose(0, 2, 4, 1, 3, 5).reshape(-1, height // rows, width // columns, c)
-    y = conv(x, kernel)
+    dilations, window = geometry.dilations, kernel.shape[:2]
+    height, width = outputs = geometry.output_sizes(x.shape, window)
+    seen = [-(-out // d) + f - 1 for out, f, d in zip(outputs, window, dilations, strict=True)]
+    (n, *_, c), (rows, columns) = x.shape, dilations
+    x = _apart(x, geometry, dilations, seen).transpose(0, 2, 4, 1, 3, 5)
+    y = conv(x.reshape(-1, *seen, c), kernel)
     y = y.reshape(n, rows, columns, *y.shape[1:]).transpose(0, 3, 1, 4, 2, 5)
-    y = y.reshape(n, y.shape[1] * rows, y.shape[3] * columns, -1)
-    return y[:, : outputs[0], : outputs[1]]
+    return y.reshape(n, y.shape[1] * rows, y.shape[3] * columns, -1)[:, :height, :width]
+
+
+def _apart(
+    x: Float[Array, "n h w c"], geometry: Geometry, steps: Sequence[int], seen: Sequence[int]
+) -> Float[Array, "n rows down columns along c"]:
+    """Returns the padded image with its phases apart: of each the pixels that windows see."""
+    sides = zip(x.shape[1:3], geometry.pairs, steps, seen, strict=True)
+    # Below zero: what no window sees.
+    widened = [(low, count * step - n - low, 0) for n, (low, _), step, count in sides]
+    x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *widened, (0, 0, 0)])
+    return x.reshape(x.shape[0], seen[0], steps[0], seen[1], steps[1], x.shape[-1])

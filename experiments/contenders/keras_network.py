@@ -7,6 +7,7 @@ Image files come through `image_dataset_from_directory`, which is TensorFlow's t
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,6 @@ from experiments.contenders.task import (
     MOMENTUM,
     WARM_STEPS,
     Contender,
-    Run,
     Started,
     Task,
     layer_name,
@@ -131,8 +131,10 @@ def build(task: Task) -> Contender:
     if task.config.train.dtype == "bfloat16":
         keras.mixed_precision.set_global_policy("mixed_bfloat16")
     kind, threads, memory = _device()
-    make_run = _streamed_run if task.mode == "streaming" else _run_on_arrays
-    make_run = make_run(task)
+    if task.mode == "streaming":
+        take_steps = partial(_fit_stream, _image_dataset(task))
+    else:
+        take_steps = partial(_run_on_arrays, task, task.images, task.labels)
 
     def start() -> Started:
         model = network(task.operations, task.image_shape)
@@ -142,46 +144,37 @@ def build(task: Task) -> Contender:
         )
         clock = _Clock()
         parameters = sum(int(np.prod(w.shape)) for w in model.trainable_variables)
-        return Started(make_run(model, clock), parameters, lambda: clock.seconds)
+        return Started(partial(take_steps, model, clock), parameters, lambda: clock.seconds)
 
     return Contender(start, kind, threads, memory)
 
 
-def _run_on_arrays(task: Task) -> Callable[[keras.Model, "_Clock"], Run]:
-    images, labels, size = task.images, task.labels, task.batch_size
+def _run_on_arrays(
+    task: Task,
+    images: np.ndarray,
+    labels: np.ndarray,
+    model: keras.Model,
+    clock: "_Clock",
+    steps: int,
+) -> int:
+    size = task.batch_size
+    options = {"batch_size": size, "verbose": 0, "callbacks": [clock]}
+    clock.restart()
+    batches = min(steps, len(labels) // size)
+    epochs = max(1, round(steps / batches))
+    x, y = images[: batches * size], labels[: batches * size]
+    if task.mode == "train":
+        model.fit(x, y, epochs=epochs, **options)
+    else:
+        for _ in range(epochs):
+            model.predict(x, **options)
+    return batches * epochs
 
-    def make_run(model: keras.Model, clock: "_Clock") -> Run:
-        options = {"batch_size": size, "verbose": 0, "callbacks": [clock]}
 
-        def run(steps: int) -> int:
-            clock.restart()
-            batches = min(steps, len(labels) // size)
-            epochs = max(1, round(steps / batches))
-            x, y = images[: batches * size], labels[: batches * size]
-            if task.mode == "train":
-                model.fit(x, y, epochs=epochs, **options)
-            else:
-                for _ in range(epochs):
-                    model.predict(x, **options)
-            return batches * epochs
-
-        return run
-
-    return make_run
-
-
-def _streamed_run(task: Task) -> Callable[[keras.Model, "_Clock"], Run]:
-    dataset = _image_dataset(task)
-
-    def make_run(model: keras.Model, clock: "_Clock") -> Run:
-        def run(steps: int) -> int:
-            clock.restart(warm_steps=WARM_STEPS)
-            model.fit(dataset, steps_per_epoch=WARM_STEPS + steps, verbose=0, callbacks=[clock])
-            return steps
-
-        return run
-
-    return make_run
+def _fit_stream(dataset: Any, model: keras.Model, clock: "_Clock", steps: int) -> int:
+    clock.restart(warm_steps=WARM_STEPS)
+    model.fit(dataset, steps_per_epoch=WARM_STEPS + steps, verbose=0, callbacks=[clock])
+    return steps
 
 
 def _image_dataset(task: Task) -> Any:
