@@ -17,7 +17,8 @@ from jaxtyping import Array, Float
 from cnn_jax.layers.cpu_patches import Pairs, map_blocks, output_sizes, sum_blocks
 
 _TILE = 4
-_TILES = 256  # in a block: enough for the product, and few enough for the cache
+_TILES = 256  # in a block of a sum: enough for the product, and few enough for the cache
+_ROOM = 1 << 20  # tiles × channels at once else: memory alone bounds them, 36 arrays of 4 MiB
 
 # Sums along one dimension: of a piece of the image, of the kernel, of products for the output.
 _OF_IMAGE = (
@@ -90,7 +91,9 @@ def kernel_gradient(
         tiles = _sums(_OF_OUTPUT, y, sizes)
         return _batched(_image_tiles(x, sizes, pairs), tiles, contract=(1, 1))
 
-    total = sum_blocks(run, (x, y), most=_images(len(x), sizes))
+    most = max(2, _TILES // _count(sizes))
+    most = len(x) if len(x) <= 2 * most else most  # a loop of two turns is not worth it
+    total = sum_blocks(run, (x, y), most=most)
     columns = _combined(_TO_KERNEL, list(total.reshape(6, 6, *total.shape[1:])))
     return jnp.stack([jnp.stack(_combined(_TO_KERNEL, list(column))) for column in columns], 1)
 
@@ -107,7 +110,8 @@ def _convolve(x: Array, kernel: Array, pairs: Pairs, *, contract: int) -> Array:
         products = _batched(_image_tiles(block, sizes, pairs), matrices, contract=(2, contract))
         return _outputs(products, len(block), sizes)
 
-    return map_blocks(run, x, most=_images(len(x), sizes))
+    most = _ROOM // (_count(sizes) * max(kernel.shape[2:]))
+    return map_blocks(run, x, most=most)
 
 
 def _image_tiles(x: Array, sizes: Sequence, pairs: Pairs) -> Array:
@@ -155,9 +159,3 @@ def _batched(a: Array, b: Array, *, contract: tuple[int, int]) -> Array:
 
 def _count(sizes: Sequence) -> int:
     return math.prod(math.ceil(size / _TILE) for size in sizes)
-
-
-def _images(count: int, sizes: Sequence) -> int:
-    """Returns of how many images a block is: of all, where a loop over blocks had two turns."""
-    most = max(2, _TILES // _count(sizes))
-    return count if count <= 2 * most else most
