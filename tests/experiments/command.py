@@ -94,11 +94,14 @@ def run_all(name, command_lines, *, cwd):
     return [Answer(*answer) for answer in json.loads(answers.stdout)]
 
 
-# Processes of one run: started together, each with its own arguments and environment.
+# Processes of one run: started together, each with its own arguments and environment. They take one
+# without a sign of life for dead sooner than a user's do.
 TOGETHER = """
 import json, os, sys
+from cnn_jax.training import processes
 from experiments import command_line, train
 
+processes.HEARTBEAT_SECONDS = 10
 pids, devices = [], sys.argv[2]
 for i, (argv, environment) in enumerate(json.loads(sys.argv[1])):
     pids.append(os.fork())
