@@ -99,26 +99,25 @@ def test_a_run_stopped_and_killed_ends_bit_for_bit_as_one_never_stopped(finished
     assert steps == [*range(30, STEPS + 1, 30)]
 
 
-@pytest.mark.parametrize(
-    ("given", "steps", "epochs"),
-    [
+def test_steps_unset_epochs_and_epochs_unset_steps(tmp_path):
+    """A config file of the other kind is overruled."""
+    cases = [
         (["--config.train.steps=3"], 3, None),
         (["--config.train.epochs=0.01"], None, 0.01),
         (["-config.train.steps", "3"], 3, None),
-    ],
-)
-def test_steps_unset_epochs_and_epochs_unset_steps(given, steps, epochs, tmp_path):
-    """A config file of the other kind is overruled."""
+    ]
     config = configs.load("lenet_digits")
-    config.train.steps, config.train.epochs = (None, 2.0) if steps else (9, None)
-    values = json.dumps({"name": "mine", "train": vars(config.train)})
-    (tmp_path / "mine.json").write_text(values)
-    arguments = ["--config=mine.json", "--config.model.name=lenet_same", *given]
-    arguments.append("--config.train.pictures=false")
-    (answer,) = run_all("train", [[*arguments, "--workdir=run"]], cwd=tmp_path)
-    assert answer.code == 0, answer.err
-    trained = read_config(tmp_path / "run").train
-    assert (trained.steps, trained.epochs) == (steps, epochs)
+    lines = []
+    for i, (given, steps, _) in enumerate(cases):
+        config.train.steps, config.train.epochs = (None, 2.0) if steps else (9, None)
+        values = json.dumps({"name": "mine", "train": vars(config.train)})
+        (tmp_path / f"mine{i}.json").write_text(values)
+        arguments = [f"--config=mine{i}.json", "--config.model.name=lenet_same", *given]
+        lines.append([*arguments, "--config.train.pictures=false", f"--workdir=run{i}"])
+    for i, answer in enumerate(run_all("train", lines, cwd=tmp_path)):
+        assert answer.code == 0, answer.err
+        trained = read_config(tmp_path / f"run{i}").train
+        assert (trained.steps, trained.epochs) == cases[i][1:]
 
 
 @pytest.fixture(scope="module")

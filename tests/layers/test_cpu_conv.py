@@ -74,6 +74,7 @@ def test_any_geometry_is_xlas_convolution(way, cached, windows, channels, monkey
     monkeypatch.setattr(cpu_conv, "_way_on_cpu", lambda **_: getattr(cpu_conv, way))
     monkeypatch.setattr(cpu_patches, "_CACHED", cached)
     monkeypatch.setattr(cpu_winograd, "_TILES", cached)
+    monkeypatch.setattr(cpu_winograd, "_ROOM", cached)
     jax.clear_caches()  # the lowering is remembered by shape
     settings(max_examples=3, deadline=None, derandomize=True, database=None)(
         given(st.data())(lambda data: check_random_geometry(data, windows, channels))
