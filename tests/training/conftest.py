@@ -2,6 +2,7 @@ import jax
 import pytest
 
 from cnn_jax.models import registry
+from cnn_jax.training import setup
 from tests.training.tiny import Tiny
 
 
@@ -9,6 +10,24 @@ from tests.training.tiny import Tiny
 def _tiny_is_registered():
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(registry.NETWORKS, "tiny", Tiny)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _digits_are_read_once():
+    """Most runs here are of the digits, and decoding them takes as long as training."""
+    load, known = setup.load_dataset, {}
+
+    def load_once(data, **options):
+        if data.name != "digits":
+            return load(data, **options)
+        asked = repr((data, options))
+        if asked not in known:
+            known[asked] = load(data, **options)
+        return known[asked]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(setup, "load_dataset", load_once)
         yield
 
 
