@@ -4,16 +4,8 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
-from typing import NamedTuple
 
-ROOT = Path(__file__).parent.parent.parent
-
-
-class Answer(NamedTuple):
-    code: int
-    out: str
-    err: str
+from tests.forks import ROOT, Answer, answers
 
 
 def _environment():
@@ -46,52 +38,10 @@ def run(name, *arguments, cwd):
     return finish(start(name, *arguments, cwd=cwd))
 
 
-# The imports take two seconds; so each command line runs in a fork of a process that has them.
-FORKS = """
-import contextlib, importlib, json, os, sys, tempfile
-from experiments import command_line
-module = importlib.import_module(sys.argv[1])
-
-def answer(argv):
-    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
-        child = os.fork()
-        if not child:
-            os.dup2(out.fileno(), 1)
-            os.dup2(err.fileno(), 2)
-            sys.argv[:] = [module.__file__, *argv]
-            try:
-                command_line.run(module.main)
-                code = 0
-            except SystemExit as end:
-                code = end.code or 0
-            except BaseException as error:
-                sys.excepthook(*sys.exc_info())
-                code = 1
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code)
-        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        out.seek(0)
-        err.seek(0)
-        return code, out.read(), err.read()
-
-print(json.dumps([answer(argv) for argv in json.load(sys.stdin)]))
-"""
-
-
 def run_all(name, command_lines, *, cwd):
     """Returns the answers of one command to many command lines, lists of arguments."""
-    answers = subprocess.run(
-        [sys.executable, "-c", FORKS, f"experiments.{name}"],
-        cwd=cwd,
-        env=_environment(),
-        input=json.dumps(list(command_lines)),
-        stdout=subprocess.PIPE,
-        text=True,
-        timeout=300,
-        check=True,
-    )
-    return [Answer(*answer) for answer in json.loads(answers.stdout)]
+    environment = _environment()
+    return [*answers(f"experiments.{name}", command_lines, cwd=cwd, environment=environment)]
 
 
 # Processes of one run: started together, each with its own arguments and environment. They take one

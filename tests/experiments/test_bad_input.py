@@ -140,8 +140,7 @@ def test_nothing_was_written(answers):
 
 def test_a_batch_that_devices_cannot_share(tmp_path, monkeypatch):
     monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "4")
-    line = [LENET, NEW, "--config.data.batch_size=50"]
-    (answer,) = run_all("train", [line], cwd=tmp_path)
+    answer = run("train", LENET, NEW, "--config.data.batch_size=50", cwd=tmp_path)
     assert answer.code == 2
     assert "not divisible over 4 devices; take 48 or 52" in answer.err
     assert contents(tmp_path) == {}
