@@ -68,7 +68,8 @@ def derivatives(conv):
 
 def assert_close(ours, expected, tolerance=1e-5):
     """Checks arrays against others, within a share of the largest number."""
-    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(expected), strict=True):
+    leaves = zip(jax.tree.leaves(ours), jax.tree.leaves(expected), strict=True)
+    for a, b in (map(np.asarray, pair) for pair in leaves):
         assert (a.shape, a.dtype) == (b.shape, b.dtype)
         scale = np.abs(b).max(initial=1e-3)
         np.testing.assert_allclose(a / scale, b / scale, rtol=0, atol=tolerance)
