@@ -40,7 +40,7 @@ def _gradients(model, variables, images, on):
 
 
 def test_gradients_and_statistics_are_the_same_and_less_is_kept():
-    options = {"depth": 14, "width": 0.5, "drop_path": 0.3}
+    options = {"depth": 8, "width": 0.5, "drop_path": 0.3}
     model, shape = build_model("resnet20_cifar", 3, **options), (32, 32, 3)
     variables, images = make_variables(model, shape), make_images(shape, count=16)
     (memory, kept), (less, again) = (

@@ -21,6 +21,7 @@ def _lenet_digits():
     config.train.epochs, config.train.steps = None, 6
     config.train.log_every = config.train.eval_every = 3
     config.train.checkpoint_every = 3
+    config.train.pictures = False
     return config
 
 
