@@ -32,6 +32,7 @@ from cnn_jax.layers.conv_primitive import (
 from cnn_jax.layers.cpu_fence import computed_once, is_placed
 from cnn_jax.layers.cpu_patches import Pairs
 
+_CACHED_ROWS = 1 << 23  # numbers that images with a window's rows side by side may be
 _MOST_TAPS = 128  # of a depthwise kernel: each is compiled on its own
 
 
@@ -162,21 +163,24 @@ def _by_a_column_more(
     return _stock(a, b, wanted=wanted, shapes=wider, geometry=geometry)[:, :, :-1]
 
 
-def _along_rows(
-    x: Array, kernel: Array, *, wanted: int, shapes: tuple, geometry: Geometry
-) -> Array:
-    """Returns the unpadded output, convolved in one dimension, the window's rows side by side."""
+def _along_rows(*operands: Array, geometry: Geometry, **what: Any) -> Array:
+    return _derivative(partial(_convolve_rows, pairs=geometry.pairs), *operands, **what)
+
+
+def _convolve_rows(x: Array, kernel: Array, *, pairs: Pairs) -> Array:
+    """Convolves in one dimension, the window's rows side by side."""
     fh, fw, _, outputs = kernel.shape
-    n, height, width, _ = shapes[wanted]
+    height, width = cpu_patches.output_sizes(x.shape, (fh, fw), pairs)
+    x = jnp.pad(x, ((0, 0), *pairs, (0, 0)))
     rows = jnp.concatenate([x[:, i : i + height] for i in range(fh)], -1)
     y = lax.conv_general_dilated(
-        rows.reshape(n, -1, rows.shape[-1]),
+        rows.reshape(len(x), -1, rows.shape[-1]),
         kernel.swapaxes(0, 1).reshape(fw, -1, outputs),
         (1,),
         ((0, fw - 1),),
         dimension_numbers=("NWC", "WIO", "NWC"),
     )
-    return y.reshape(n, height, -1, outputs)[:, :, :width]
+    return y.reshape(len(x), height, -1, outputs)[:, :, :width]
 
 
 def _way_on_cpu(wanted: int, shapes: tuple, geometry: Geometry) -> Callable:
@@ -215,8 +219,8 @@ def _plain_way_on_cpu(wanted: int, shapes: tuple, pairs: Pairs) -> Callable:
     outputs, 1.2 to 10; the kernel's gradient unpadded, 1.3 to 5, and of many channels, 1 to 3.
     Winograd's: the kernel's gradient, 1 to 8; the output, 1 to 5; the input's gradient padded, 1 to
     3, unpadded and of many channels, 1 to 2. Along rows: the output unpadded and wider than the
-    input, 1.3 to 3; a column more: else unpadded, 1 to 5. Elsewhere XLA's is as fast, or up to 3
-    times faster.
+    input, 1.3 to 3, the input's gradient unpadded or of five rows, 1 to 2; a column more: else
+    unpadded, 1 to 5. Elsewhere XLA's is as fast, or up to 3 times faster.
     """
     maps = [shape[1:3] for shape in shapes]
     window = maps[Y] if wanted == KERNEL else shapes[KERNEL][:2]
@@ -232,15 +236,22 @@ def _plain_way_on_cpu(wanted: int, shapes: tuple, pairs: Pairs) -> Callable:
         inside = all(f <= n for f, n in zip(shapes[KERNEL][:2], maps[Y], strict=True))
         many = inside and channels * outputs >= 512
         return _by_patches if unpadded or many or (few and outputs >= 4 * channels) else _stock
-    if few:
-        return _by_patches
     if tiled and min(channels, outputs) >= (128 if wanted == X and unpadded else 32):
         return _by_winograd
-    if wanted == X and unpadded:
-        return _stock
-    if not unpadded or channels < 16:
+    if few:
+        return _by_patches
+    if wanted == X and _rows_suit(shapes, unpadded):
+        return _along_rows
+    if wanted == X or not unpadded or channels < 16:
         return _stock
     return _along_rows if outputs > channels else _by_a_column_more
+
+
+def _rows_suit(shapes: tuple, unpadded: bool) -> bool:
+    """Tells whether an input's gradient is fast along rows, which are to stay in cache."""
+    (n, *_, channels), (fh, fw, *_), (_, height, width, _) = shapes
+    small = n * height * (width + fw - 1) * fh * channels <= _CACHED_ROWS
+    return min(fh, fw) >= (3 if unpadded else 5) and fh * channels >= 64 and small
 
 
 # The lowerings.
