@@ -59,10 +59,10 @@ def _server(package):
 
 
 def _serve(package):
+    sys.path[0] = ""  # the working directory, as after `python -m`
     for module in PRELOADED[package]:
         importlib.import_module(module)
     run = importlib.import_module(f"{package}.command_line").run
-    sys.path[0] = ""  # the working directory, as after `python -m`
     gc.freeze()
     for line in sys.stdin:
         print(json.dumps(_answer(run, **json.loads(line))), flush=True)
