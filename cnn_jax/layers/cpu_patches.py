@@ -5,7 +5,6 @@ neighbouring outputs, and the matrix holds the kernel once for each of them, shi
 multiplied than need be, but by a product of a kind shape and with less to copy.
 """
 
-import itertools
 import math
 from collections.abc import Callable, Sequence
 
@@ -13,6 +12,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
+
+from cnn_jax.layers.cpu_fence import computed_once
 
 Pairs = tuple[tuple[int, int], ...]
 
@@ -172,8 +173,8 @@ def _places(x: Array, window: Sequence, pairs: Pairs, band: int) -> Array:
     count, (left, right) = math.ceil(width / band), pairs[1]
     x = jnp.pad(x, ((0, 0), pairs[0], (left, right + count * band - width), (0, 0)))
     x = jnp.moveaxis(x, 3, 0)
-    places = [
-        x[:, :, i : i + height, j : j + count * band : band]
-        for i, j in itertools.product(range(window[0]), range(band + window[1] - 1))
-    ]
-    return jnp.concatenate(places).reshape(len(places) * x.shape[0], -1)
+    columns = range(band + window[1] - 1)
+    rows = jnp.concatenate([x[..., j : j + count * band : band] for j in columns])
+    rows = computed_once(rows)  # each pixel is picked out once, then rows are copied whole
+    places = jnp.concatenate([rows[:, :, i : i + height] for i in range(window[0])])
+    return places.reshape(len(places), -1)
