@@ -68,6 +68,7 @@ def check_random_geometry(data, windows, channels):
         ("_by_winograd", 1, (3, 3), (1, 4)),
         ("_by_winograd", 100, (3, 3), (1, 4)),
         ("_along_rows", 1, (1, 4), (1, 4)),
+        ("_by_taps", 1, (1, 3), (1, 4)),
         ("_stock", 1, (1, 3), (1, 4)),
     ],
 )
@@ -298,7 +299,7 @@ def test_an_unpadded_output_is_cut_from_a_wider_one(shape):
 # batch, image and channels; window and outputs; padding; how the output, the kernel's gradient and
 # the input's gradient are computed on a CPU
 P, W, S = "_by_patches", "_by_winograd", "_stock"
-C, R = "_by_a_column_more", "_along_rows"
+C, R, T = "_by_a_column_more", "_along_rows", "_by_taps"
 WAYS = [
     ((2, 2, 2, 512), (3, 3, 512, 512), "SAME", (P, S, P)),  # VGG's last block
     ((2, 32, 32, 64), (3, 3, 64, 64), "SAME", (W, W, W)),
@@ -317,7 +318,10 @@ WAYS = [
     ((2, 14, 14, 4), (7, 7, 4, 4), "VALID", (P, P, P)),
     ((2, 32, 32, 1), (5, 5, 1, 6), "VALID", (P, P, P)),
     ((2, 14, 14, 6), (5, 5, 6, 16), "VALID", (P, P, P)),
-    ((2, 32, 32, 3), (3, 3, 3, 16), "SAME", (P, P, P)),
+    ((2, 32, 32, 3), (3, 3, 3, 16), "SAME", (T, P, P)),
+    ((2, 32, 32, 3), (3, 3, 3, 32), "SAME", (P, P, P)),
+    ((2, 28, 28, 1), (3, 3, 1, 16), "VALID", (T, P, P)),
+    ((2, 28, 28, 1), (3, 3, 1, 12), "VALID", (P, P, P)),
     ((2, 32, 32, 16), (3, 3, 16, 16), "SAME", (S, W, S)),
     ((2, 32, 32, 16), (5, 5, 16, 16), "SAME", (S, S, R)),
     ((2, 16, 16, 16), (5, 5, 16, 64), "SAME", (S, P, R)),
