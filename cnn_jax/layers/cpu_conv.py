@@ -291,7 +291,7 @@ def _compute_on_cpu(*operands: Array, mapped: tuple, **parameters: Any) -> Array
     if not any(mapped):
         return way(*operands, **parameters)
     # XLA's own are slow both with many kernels, as a grouped convolution, and inside a loop.
-    if geometry != Geometry(geometry.pairs) or way is _as_product:
+    if geometry != Geometry(geometry.pairs) or way in (_as_product, _by_taps):
         way = _by_phases if way is _stock and geometry.groups == 1 else way
         return _compute(way, *operands, mapped=mapped, **parameters)
     way = _by_winograd if way is _by_winograd else _by_patches

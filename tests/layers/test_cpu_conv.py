@@ -203,7 +203,7 @@ def test_the_kernels_gradient_of_a_transposed_convolution_is_not_xlas_on_a_cpu()
     assert "dilate = [2" in lowered(kernels_gradient, x, kernel, platform="cuda")
 
 
-STRIDED_AND_GROUPED = {
+VMAPPED = {
     "phases": ({"stride": (2, 1), "padding": ((1, 0), (0, 1))}, (3, 3, 4, 2)),
     "folding": ({"stride": 2, "padding": "VALID"}, (2, 2, 4, 2)),
     "dilated": ({"dilation": (1, 2), "padding": ((1, 1), (0, 3))}, (3, 3, 4, 2)),
@@ -212,14 +212,15 @@ STRIDED_AND_GROUPED = {
     "many groups": ({"padding": "SAME", "groups": 2}, (3, 2, 2, 4)),
     "depthwise": ({"padding": "SAME", "groups": 4}, (3, 2, 1, 8)),
     "strided groups": ({"padding": "SAME", "groups": 2, "stride": 2}, (3, 3, 2, 4)),
+    "taps": ({"padding": "SAME"}, (2, 3, 4, 16)),
 }
 
 
-@pytest.mark.parametrize("name", STRIDED_AND_GROUPED)
+@pytest.mark.parametrize("name", VMAPPED)
 @pytest.mark.parametrize("mapped", ["kernels", "images of both"])
-def test_vmap_of_strides_and_groups(name, mapped, monkeypatch):
+def test_vmap_of_what_is_computed_for_all_members_at_once(name, mapped, monkeypatch):
     mapping, operands = MAPS[mapped]
-    options, kernel = STRIDED_AND_GROUPED[name]
+    options, kernel = VMAPPED[name]
     monkeypatch.setattr(cpu_groups, "_FEW", 1 if name == "many groups" else 8)
     jax.clear_caches()
     shapes = {"x": (2, 5, 6, 4), "k": kernel}
