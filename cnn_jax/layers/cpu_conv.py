@@ -4,8 +4,9 @@ It is for two dimensions in float32: what most layers are. Everywhere but on a C
 shapes there too, it is XLA's convolution; `_way_on_cpu` says for which it is not.
 
 The alternatives are matrix products: with patches (`cpu_patches`) and, in fewer multiplications, by
-Winograd's method (`cpu_winograd`); over blocks of images where a block in cache is faster. Those
-with strides or dilation (`cpu_phases`) and with groups (`cpu_groups`) are made of such without.
+Winograd's method (`cpu_winograd`); over blocks of images where a block in cache is faster. The
+smallest kernels are summed tap by tap. Convolutions with strides or dilation (`cpu_phases`) and
+with groups (`cpu_groups`) are made of such without.
 """
 
 import itertools
