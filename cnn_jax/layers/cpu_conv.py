@@ -166,8 +166,8 @@ def _by_a_column_more(
     return _stock(a, b, wanted=wanted, shapes=wider, geometry=geometry)[:, :, :-1]
 
 
-def _along_rows(*operands: Array, geometry: Geometry, **what: Any) -> Array:
-    return _derivative(partial(_convolve_rows, pairs=geometry.pairs), *operands, **what)
+def _of_method(method: Callable, *operands: Array, geometry: Geometry, **what: Any) -> Array:
+    return _derivative(partial(method, pairs=geometry.pairs), *operands, **what)
 
 
 def _convolve_rows(x: Array, kernel: Array, *, pairs: Pairs) -> Array:
@@ -186,10 +186,6 @@ def _convolve_rows(x: Array, kernel: Array, *, pairs: Pairs) -> Array:
     return y.reshape(len(x), height, -1, outputs)[:, :, :width]
 
 
-def _by_taps(*operands: Array, geometry: Geometry, **what: Any) -> Array:
-    return _derivative(partial(_sum_taps, pairs=geometry.pairs), *operands, **what)
-
-
 def _sum_taps(x: Array, kernel: Array, *, pairs: Pairs) -> Array:
     """Convolves as a sum over taps and channels, which needs no patches."""
     fh, fw, channels, _ = kernel.shape
@@ -201,6 +197,10 @@ def _sum_taps(x: Array, kernel: Array, *, pairs: Pairs) -> Array:
         for i, j, c in itertools.product(range(fh), range(fw), range(channels))
     )
     return computed_once(reduce(jnp.add, terms))
+
+
+_along_rows = partial(_of_method, _convolve_rows)
+_by_taps = partial(_of_method, _sum_taps)
 
 
 def _way_on_cpu(wanted: int, shapes: tuple, geometry: Geometry) -> Callable:

@@ -175,6 +175,6 @@ def _places(x: Array, window: Sequence, pairs: Pairs, band: int) -> Array:
     x = jnp.moveaxis(x, 3, 0)
     columns = range(band + window[1] - 1)
     rows = jnp.concatenate([x[..., j : j + count * band : band] for j in columns])
-    rows = computed_once(rows)  # each pixel is picked out once, then rows are copied whole
+    rows = computed_once(rows)  # picked out once, then copied in whole rows
     places = jnp.concatenate([rows[:, :, i : i + height] for i in range(window[0])])
     return places.reshape(len(places), -1)
