@@ -17,7 +17,9 @@ from jaxtyping import Array, Float
 from cnn_jax.layers.cpu_patches import Pairs, map_blocks, output_sizes, sum_blocks
 
 _TILE = 4
-_TILES = 256  # in a block of a sum: enough for the product, and few enough for the cache
+_TILES = 256  # in a block of a sum, at the least: enough for the product,
+_CACHED = 1 << 14  # and else as many tiles × channels as stay in cache
+_FEW = 32  # channels: below, XLA's loops over channels alone are slow
 _ROOM = 1 << 20  # tiles × channels at once else: memory alone bounds them, 36 arrays of 4 MiB
 
 # Sums along one dimension: of a piece of the image, of the kernel, of products for the output.
@@ -88,23 +90,23 @@ def kernel_gradient(
     def run(x: Array, y: Array) -> Array:
         room = [(0, -n % _TILE) for n in sizes]
         y = jnp.pad(y, ((0, 0), *room, (0, 0)))
-        tiles = _sums(_OF_OUTPUT, y, sizes)
-        return _batched(_image_tiles(x, sizes, pairs), tiles, contract=(1, 1))
+        pieces = _sums(_OF_OUTPUT, y, sizes)
+        return _batched(_image_tiles(x, sizes, pairs), pieces, contract=(1, 1))
 
-    most = max(2, _TILES // _count(sizes))
+    tiles = max(_TILES, _CACHED // max(x.shape[-1], y.shape[-1]))
+    most = max(2, tiles // _count(sizes))
     most = len(x) if len(x) <= 2 * most else most  # a loop of two turns is not worth it
     total = sum_blocks(run, (x, y), most=most)
-    columns = _combined(_TO_KERNEL, list(total.reshape(6, 6, *total.shape[1:])))
-    return jnp.stack([jnp.stack(_combined(_TO_KERNEL, list(column))) for column in columns], 1)
+    rows = _combined(_TO_KERNEL, list(total.reshape(6, 6, *total.shape[1:])))
+    return jnp.stack([jnp.stack(_combined(_TO_KERNEL, list(row))) for row in rows])
 
 
 def _convolve(x: Array, kernel: Array, pairs: Pairs, *, contract: int) -> Array:
     """Convolves x with a kernel whose channels are its third axis or, to `contract` 2, its last."""
     sizes = output_sizes(x.shape, (3, 3), pairs)
     # Sums of parts, as everywhere here: products with small matrices take ten times as long.
-    rows = jnp.stack(_combined(_OF_KERNEL, list(kernel)))
-    columns = _combined(_OF_KERNEL, [rows[:, j] for j in range(3)])
-    matrices = jnp.concatenate(columns)
+    columns = jnp.stack(_combined(_OF_KERNEL, list(kernel.swapaxes(0, 1))))
+    matrices = jnp.concatenate(_combined(_OF_KERNEL, [columns[:, i] for i in range(3)]))
 
     def run(block: Array) -> Array:
         products = _batched(_image_tiles(block, sizes, pairs), matrices, contract=(2, contract))
@@ -124,22 +126,32 @@ def _image_tiles(x: Array, sizes: Sequence, pairs: Pairs) -> Array:
 
 
 def _sums(matrix: Sequence, x: Array, sizes: Sequence) -> Array:
-    """Returns what `matrix` makes of each piece along both dimensions, (36, pieces, C)."""
-    for axis, size in zip((-3, -2), sizes, strict=True):
-        span = (math.ceil(size / _TILE) - 1) * _TILE + 1
-        places = [
-            lax.slice_in_dim(x, start, start + span, _TILE, axis=x.ndim + axis)
-            for start in range(len(matrix[0]))
-        ]
-        x = jnp.stack(_combined(matrix, places))
-    return x.reshape(36, -1, x.shape[-1])
+    """Returns what `matrix` makes of each piece along both dimensions, (36, pieces, C).
+
+    Across first, for then few channels can be one dimension with the pieces of a row: of a loop
+    over 16 numbers LLVM makes straight code, and vectorises over pieces, whose numbers lie apart.
+    """
+    channels = x.shape[-1]
+    down, across = (math.ceil(size / _TILE) for size in sizes)
+    places = _places(x, -2, across, len(matrix[0]))
+    if channels < _FEW:
+        places = [place.reshape(*x.shape[:2], 1, -1) for place in places]
+    x = jnp.stack(_combined(matrix, places))
+    x = jnp.stack(_combined(matrix, _places(x, -3, down, len(matrix[0]))))
+    return x.reshape(36, -1, channels)
+
+
+def _places(x: Array, axis: int, pieces: int, length: int) -> list[Array]:
+    """Returns, for each place along an axis of a piece, what all pieces have there."""
+    last = (pieces - 1) * _TILE + 1
+    return [lax.slice_in_dim(x, i, i + last, _TILE, x.ndim + axis) for i in range(length)]
 
 
 def _outputs(products: Array, n: int, sizes: Sequence) -> Array:
     """Returns the images of which the tiles are, (N, OH, OW, C_out), from (36, tiles, C_out)."""
     down, across = (math.ceil(size / _TILE) for size in sizes)
     m = products.reshape(6, 6, n, down, across, products.shape[-1])
-    rows = _combined(_OF_PRODUCT, [m[:, i] for i in range(6)])
+    rows = _combined(_OF_PRODUCT, list(m))
     tiles = [jnp.stack(_combined(_OF_PRODUCT, list(row)), axis=3) for row in rows]
     y = jnp.stack(tiles, axis=2).reshape(n, down * _TILE, across * _TILE, m.shape[-1])
     return y[:, : sizes[0], : sizes[1]]
