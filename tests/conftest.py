@@ -1,6 +1,7 @@
 """Strict mode for every test: no promotion, eight virtual devices, shapes checked at run time."""
 
 import os
+import tempfile
 
 # Read when jax is imported, so it comes before every import that may bring jax along.
 # Compiling takes longer than all computing: with fewer passes, and by XLA's older code generator.
@@ -34,7 +35,11 @@ def session_dir(tmp_path_factory):
 @pytest.fixture(scope="session", autouse=True)
 def _data_of_its_own(session_dir):
     """Keeps the tests out of the user's data and cache; the digits prepare themselves once."""
+    temporary = session_dir / "temporary"  # TFDS leaves a directory wherever data is missing
+    temporary.mkdir(exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(temporary))
+        patch.setattr(tempfile, "tempdir", str(temporary))
         patch.setenv("TFDS_DATA_DIR", str(session_dir / "tfds"))
         patch.setenv("CNN_JAX_CACHE", str(session_dir / "cache"))
         patch.setenv("CNN_JAX_OFFLINE", "1")
