@@ -15,6 +15,7 @@ images are trained on, none is held out. 1,971,640 parameters.
 Reached: 90.61% ± 0.08% (20 seeds) in 1.28 s each on an H200, on a JPEG-compressed copy of CIFAR-10.
 The record's recipe in PyTorch gives 90.7% on that copy (2 seeds), and 90.5% to 90.6% without its
 decay of biases, or when the first layer trains its biases for 8 epochs and not 3: neither is here.
+Sixteen epochs, --config.train.epochs=16, reach 91.48% (1 seed) in 58 minutes on two CPU cores.
 """
 
 from cnn_jax.config import Augment, Config, Data, Model, Optim, Train
