@@ -17,8 +17,8 @@ from jaxtyping import Array, Float
 from cnn_jax.layers.cpu_patches import Pairs, map_blocks, output_sizes, sum_blocks
 
 _TILE = 4
-_TILES = 256  # in a block of a sum, at the least: enough for the product,
-_CACHED = 1 << 14  # and else as many tiles × channels as stay in cache
+_TILES = 256  # in a block of a sum at the least: enough for the product
+_CACHED = 1 << 14  # tiles × channels in such a block, where that is more: few enough for the cache
 _FEW = 32  # channels: below, XLA's loops over channels alone are slow
 _ROOM = 1 << 20  # tiles × channels at once else: memory alone bounds them, 36 arrays of 4 MiB
 
