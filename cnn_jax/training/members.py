@@ -32,6 +32,7 @@ ALL_OR_NONE = (
     "data.augment.mixup",
     "data.augment.cutmix",
 )
+MOST = 1000  # members, whose directories are in order by numbers of three digits
 
 
 def member_configs(config: Config) -> list[Config]:
@@ -40,7 +41,8 @@ def member_configs(config: Config) -> list[Config]:
     Each is the whole config of a run alone that does the same.
 
     Raises:
-      InputError: the values can't be read, can't differ between members, or are wrong for a run.
+      InputError: the values can't be read, can't differ between members, or are wrong for a run; or
+        the members are too many.
 
     >>> from cnn_jax.config import Train
     >>> population = Population(seeds=2, values="optim.learning_rate=0.1,0.3")
@@ -48,11 +50,16 @@ def member_configs(config: Config) -> list[Config]:
     >>> [(c.optim.learning_rate, c.seed) for c in member_configs(config)]
     [(0.1, 0), (0.1, 1), (0.3, 0), (0.3, 1)]
     """
-    seeds = [config.seed + i for i in range(max(1, config.population.seeds))]
+    values, seeds = combinations(config.population), max(1, config.population.seeds)
+    if (count := len(values) * seeds) > MOST:
+        raise InputError(
+            f"population.seeds and population.values make {count:,} members; it may be {MOST:,} "
+            "at most"
+        )
     members = [
-        with_fields(config, {**values, "seed": seed, "population": Population()})
-        for values in combinations(config.population)
-        for seed in seeds
+        with_fields(config, {**own, "seed": config.seed + i, "population": Population()})
+        for own in values
+        for i in range(seeds)
     ]
     for member in members:
         _check(member)

@@ -75,6 +75,18 @@ def test_values_that_cannot_be(values, message):
         member_configs(config(values=values))
 
 
+def test_members_that_are_too_many_are_not_begun():
+    made = config(seeds=501, values="optim.beta1=0.8,0.9")
+    with pytest.raises(InputError, match="make 1,002 members; it may be 1,000 at most"):
+        member_configs(made)
+    with pytest.raises(InputError, match="make 4,294,967,297 members"):
+        member_configs(config(seeds=2**32 + 1))
+    made = config(seeds=2)
+    made.seed = 2**32 - 1
+    with pytest.raises(InputError, match="seed is 4294967296"):
+        member_configs(made)
+
+
 def test_other_settings_that_cannot_be():
     with pytest.raises(InputError, match=r"lists of one length, not optim.beta1=2 optim.beta2=1"):
         member_configs(config(values="optim.beta1=0.8,0.9; optim.beta2=0.9", combine="zip"))
