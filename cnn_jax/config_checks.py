@@ -75,9 +75,9 @@ def validate(config: Config) -> None:
     _check_rising("population.halving", config.population.halving)
 
 
-def _check_rising(name: str, fractions: tuple[float, ...]) -> None:
-    if any(not 0 < at < 1 for at in fractions):
-        raise InputError(f"{name} are {fractions}; each must lie between 0 and 1")
+def _check_rising(name: str, fractions: tuple[Any, ...]) -> None:
+    if any(not isinstance(at, int | float) or not 0 < at < 1 for at in fractions):
+        raise InputError(f"{name} are {fractions}; each must be a number between 0 and 1")
     if list(fractions) != sorted(fractions):
         raise InputError(f"{name} are {fractions}; they must be in rising order")
 
@@ -118,6 +118,10 @@ def _check_data(data: Data) -> None:
         )
     if data.channels not in (1, 3):
         raise InputError(f"data.channels is {data.channels}; it must be 1 (gray) or 3 (RGB)")
+    if not all(isinstance(name, str) for name in data.class_names):
+        raise InputError(
+            f"data.class_names are {data.class_names}; each must be a string, as in 'a','1'"
+        )
     shape = data.synthetic.image_shape
     if len(shape) != 3 or not all(type(size) is int and size >= 1 for size in shape):
         raise InputError(

@@ -3,6 +3,7 @@
 import gc
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 
@@ -20,6 +21,8 @@ from experiments.host_memory import keep_freed_memory
 
 FAILED, WRONG_INPUT, STOPPED = 1, 2, 75
 
+_FIELD = re.compile(r"--?(?:no)?config\.([^=]*)")
+
 
 def define_config() -> flags.FlagHolder:
     """Defines --config=NAME and --config.FIELD=VALUE."""
@@ -30,14 +33,18 @@ def define_config() -> flags.FlagHolder:
 def read_config(flag: flags.FlagHolder) -> Config:
     """Returns the config of the command line, or of --config's default.
 
-    Setting one of train.epochs and train.steps unsets the other.
+    Setting one of train.epochs and train.steps unsets the other. Names may come with or without
+    quotes: a,b is 'a','b'.
 
     Raises:
       InputError: no --config was given.
     """
     if not flag.present:
-        raise InputError(f"--config=NAME is missing. Known: {', '.join(configs.names())}")
+        raise _no_config()
     config = flag.value
+    names = config.data.class_names
+    if len(names) == 1 and isinstance(names[0], str):
+        config.data.class_names = tuple(name.strip() for name in names[0].split(","))
     given = {token.partition("=")[0] for token in sys.argv}
     if "--config.train.steps" in given and "--config.train.epochs" not in given:
         config.train.epochs = None
@@ -97,7 +104,10 @@ def parse(argv: list[str]) -> list[str]:
     try:
         # The flag reads sys.argv to learn which fields are set, so both must say the same.
         sys.argv[:] = argv = _config_first(argv)
-        return flags.FLAGS(argv)
+        words = flags.FLAGS(argv)
+        if "workdir" in flags.FLAGS and flags.FLAGS["workdir"].value == "":
+            raise InputError("--workdir is empty; it must name a directory: --workdir=DIR")
+        return words
     except (flags.Error, InputError) as error:
         sys.exit(_refuse(error))
 
@@ -125,19 +135,25 @@ def _config_first(argv: list[str]) -> list[str]:
             first.append(token)
         else:
             rest.append(token)
-    for token in rest:
-        if token.startswith("--config."):
-            _check_field(token.removeprefix("--config.").partition("=")[0])
+    fields = [match[1] for token in rest if (match := _FIELD.match(token))]
+    if fields and not first and "config" in flags.FLAGS:
+        raise _no_config()
+    for field in fields:
+        _check_field(field)
     return [argv[0], *first, *rest]
 
 
 def _check_field(name: str) -> None:
     known = flatten(Config())
-    if name in known or name.partition("no")[2] in known:
+    if name in known:
         return
     if any(field.startswith(f"{name}.") for field in known):
         raise InputError(f"--config.{name} is a group of fields, not a field; set one of them")
     raise unknown("config field", name, known)
+
+
+def _no_config() -> InputError:
+    return InputError(f"--config=NAME is missing. Known: {', '.join(configs.names())}")
 
 
 def _list_configs() -> None:

@@ -30,6 +30,8 @@ def _parse(argv: list[str]) -> list[str]:
         left = flags.FLAGS([argv[0], *own])
         if len(left) > 1:
             raise LaunchError(f"'{left[1]}' is no flag of this command; values follow an '='")
+        if "workdir" in flags.FLAGS and flags.FLAGS["workdir"].value == "":
+            raise LaunchError("--workdir is empty; it must name a directory: --workdir=DIR")
     except (flags.Error, LaunchError) as error:
         sys.exit(_refuse(error))
     return [argv[0], *passed_on]

@@ -19,7 +19,7 @@ def load(name: str) -> Config:
     """Returns a fresh config by its name, or from a .py file (get_config) or a .json file.
 
     Raises:
-      InputError: there is none.
+      InputError: there is none, or the file is none of a config.
     """
     if name.endswith((".py", ".json")):
         return _load_file(Path(name))
@@ -35,10 +35,16 @@ def _load_file(path: Path) -> Config:
         raise InputError(f"there is no config file {path}")
     if path.suffix == ".json":
         return from_json(path.read_text(encoding="utf-8"))
-    module = runpy.run_path(str(path))
+    try:
+        module = runpy.run_path(str(path))
+        config = module["get_config"]() if "get_config" in module else None
+    except Exception as error:
+        raise InputError(f"{path} fails: {type(error).__name__}: {error}") from error
     if "get_config" not in module:
         raise InputError(f"{path} defines no get_config()")
-    config = module["get_config"]()
+    if not isinstance(config, Config):
+        kind = type(config).__name__
+        raise InputError(f"{path}: get_config() returns {kind}; it must return a Config")
     config.name = config.name or path.stem
     return config
 

@@ -25,6 +25,21 @@ TRAIN = {
     ),
     "no such config file": Case(["--config=none.json", NEW], ["there is no config file none.json"]),
     "a config file that is none": Case(["--config=broken.json", NEW], ["not JSON"]),
+    "a config file that is no Python": Case(
+        ["--config=syntax.py", NEW], ["syntax.py fails: SyntaxError", "line 2"]
+    ),
+    "a config file that fails": Case(
+        ["--config=fails.py", NEW], ["fails.py fails: ZeroDivisionError: division by zero"]
+    ),
+    "a config file without its function": Case(
+        ["--config=without.py", NEW], ["without.py defines no get_config()"]
+    ),
+    "a config file that returns none": Case(
+        ["--config=three.py", NEW], ["three.py: get_config() returns int", "must return a Config"]
+    ),
+    "a field without a config": Case(
+        ["--config.train.steps=3", NEW], ["--config=NAME is missing", "lenet_digits"]
+    ),
     "unknown field": Case(
         [LENET, NEW, "--config.optim.learning_rte=0.1"],
         ["'optim.learning_rte'", "did you mean 'optim.learning_rate'?"],
@@ -32,10 +47,32 @@ TRAIN = {
     "unknown field before the config": Case(
         ["--config.optm.name=sgd", LENET, NEW], ["'optm.name'", "did you mean 'optim.name'?"]
     ),
+    "unknown field with a no in it": Case(
+        [LENET, NEW, "--config.foonoseed=1"], ["unknown config field 'foonoseed'"]
+    ),
+    "unknown field after a no": Case(
+        [LENET, NEW, "--config.nodata.augment.flip"], ["unknown config field 'nodata.augment.flip'"]
+    ),
+    "unknown field unset": Case(
+        [LENET, NEW, "--noconfig.data.augment.flipp"], ["did you mean 'data.augment.flip'?"]
+    ),
     "a group of fields": Case([LENET, NEW, "--config.optim=3"], ["optim is a group of fields"]),
     "no number": Case([LENET, NEW, "--config.optim.learning_rate=fast"], ["learning_rate", "fast"]),
     "no whole number": Case([LENET, NEW, "--config.train.steps=1.5"], ["train.steps", "1.5"]),
     "no truth value": Case([LENET, NEW, "--config.data.augment.flip=maybe"], ["flip", "maybe"]),
+    "no list of numbers": Case(
+        [LENET, NEW, "--config.optim.milestones=0.5,x"], ["optim.milestones are ('0.5,x',)"]
+    ),
+    "other classes": Case(
+        [
+            LENET,
+            NEW,
+            "--config.data.name=image_folder",
+            "--config.data.dir=pets",
+            "--config.data.class_names=cats, cows",
+        ],
+        ["pets has the classes cats, dogs; data.class_names wants cats, cows"],
+    ),
     "negative rate": Case(
         [LENET, NEW, "--config.optim.learning_rate=-1"], ["optim.learning_rate is -1", "above 0"]
     ),
@@ -74,6 +111,7 @@ TRAIN = {
         [*ARGUMENTS, "--workdir=finished", "--config.seed=3", "--config.optim.learning_rate=0.5"],
         ["holds another run", "seed is 0 there, not 3", f"optim.learning_rate is {RATE} there"],
     ),
+    "a directory without a name": Case([LENET, "--workdir="], ["--workdir is empty"]),
     "a directory that is a file": Case([LENET, "--workdir=file"], ["file is a file"]),
     "a directory below a file": Case([LENET, "--workdir=file/run"], ["file"]),
     "a directory that can't be made": Case([LENET, "--workdir=/proc/run"], ["/proc/run", "not"]),
@@ -81,6 +119,7 @@ TRAIN = {
 }
 EVALUATE = {
     "no run": Case([], ["--workdir=DIR is missing"]),
+    "a run without a name": Case(["--workdir="], ["--workdir is empty"]),
     "no run there": Case(["--workdir=nowhere"], ["nowhere is no run directory"]),
     "unknown split": Case(["--workdir=finished", "--split=tset"], ["split", "test"]),
     "no checkpoint": Case(["--workdir=started"], ["no checkpoint in started/checkpoints"]),
@@ -91,6 +130,13 @@ SUMMARY = {
     "images too small": Case([LENET, "--config.model.name=vgg16"], ["8×8×1", "pool4"]),
     "a value out of range": Case([LENET, "--config.model.dropout=2"], ["model.dropout is 2"]),
 }
+FILES = {
+    "broken.json": "{",
+    "syntax.py": "def get_config():\n    return (\n",
+    "fails.py": "1 / 0\n",
+    "without.py": "",
+    "three.py": "def get_config():\n    return 3\n",
+}
 COMMANDS = {"train": TRAIN, "evaluate": EVALUATE, "summary": SUMMARY}
 
 
@@ -100,7 +146,11 @@ def place(tmp_path_factory, finished):
     place = tmp_path_factory.mktemp("place")
     (place / "finished").symlink_to(finished[0])
     (place / "file").write_text("a")
-    (place / "broken.json").write_text("{")
+    for name, text in FILES.items():
+        (place / name).write_text(text)
+    for name in "cats", "dogs":
+        (place / "pets" / name).mkdir(parents=True)
+        (place / "pets" / name / "0.png").touch()
     for name, text in {"damaged": "{", "started": "{}"}.items():
         (place / name).mkdir()
         (place / name / "config.json").write_text(text)

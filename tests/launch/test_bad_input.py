@@ -18,6 +18,7 @@ CONFIG, DIR, GRID = "--config=mine", "--workdir=new", "--param=optim.learning_ra
 RATE = "--param=optim.learning_rate=log:1e-3:1"
 SWEEP = {
     "no directory": Case([CONFIG, GRID], ["--workdir=DIR is missing"]),
+    "a directory without a name": Case([CONFIG, GRID, "--workdir="], ["--workdir is empty"]),
     "nothing to sweep": Case([CONFIG, DIR], ["nothing to sweep", "--param=FIELD="]),
     "no values": Case([CONFIG, DIR, "--param=optim.learning_rate="], ["has no values"]),
     "no field": Case([CONFIG, DIR, "--param=0.1"], ["--param=0.1 is not of the form FIELD="]),

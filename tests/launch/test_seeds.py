@@ -47,8 +47,13 @@ def test_runs_are_made_once_and_their_mean_is_stated(tmp_path):
 
 
 def test_wrong_input_ends_with_the_commands_own_code(tmp_path):
-    lines = [["--config=lenet_digts", "--workdir=runs"], ["--config=lenet_digits"]]
-    unknown, nowhere = run_all("seeds", lines, cwd=tmp_path)
-    assert unknown.code == nowhere.code == 2
+    lines = [
+        ["--config=lenet_digts", "--workdir=runs"],
+        ["--config=lenet_digits"],
+        ["--workdir=runs"],
+    ]
+    unknown, nowhere, nothing = run_all("seeds", lines, cwd=tmp_path)
+    assert unknown.code == nowhere.code == nothing.code == 2
+    assert "--config=NAME is missing" in nothing.err
     assert "did you mean 'lenet_digits'" in unknown.err
     assert "--workdir=DIR is missing" in nowhere.err
