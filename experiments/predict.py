@@ -14,7 +14,6 @@ to the last answer, after compilation.
 """
 
 import json
-import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -31,7 +30,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cnn_jax.data.decoding import Decoded, decoded_batches, find_images
-from cnn_jax.data.sources.image_file import strict_pillow
+from cnn_jax.data.sources.image_file import shown, strict_pillow
 from cnn_jax.errors import InputError
 from cnn_jax.training.predictor import check_decodable, compile_logits, load_predictor
 from experiments import command_line
@@ -111,7 +110,7 @@ def _report(answers: Iterable[Answer | Decoded]) -> tuple[int, int]:
     for each in answers:
         if isinstance(each, Decoded):
             bad += 1
-            _say(f"error: {_shown(each.path)} {each.problem}")
+            _say(f"error: {shown(each.path)} {each.problem}")
             continue
         done += 1
         if table is None:
@@ -134,12 +133,7 @@ def _table() -> Table:
 def _cells(answer: Answer) -> list[str]:
     first, *others = answer["top"]
     then = ", ".join(f"{each['class']} {each['probability']:.1%}" for each in others)
-    return [_shown(answer["image"]), first["class"], f"{first['probability']:.1%}", then]
-
-
-def _shown(path: str | Path) -> str:
-    """Returns a path that any terminal can print; names need not be valid text."""
-    return os.fsencode(path).decode(errors="replace")
+    return [shown(answer["image"]), first["class"], f"{first['probability']:.1%}", then]
 
 
 def _say(text: str) -> None:

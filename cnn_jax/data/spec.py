@@ -1,11 +1,13 @@
 """What a dataset is to the rest of the project: its facts, its splits."""
 
 import dataclasses
+from collections.abc import Iterable
 
 import numpy as np
 from jaxtyping import Bool, Int32, UInt8
 
 from cnn_jax.data.on_disk import ImagesOnDisk
+from cnn_jax.errors import InputError
 
 Labels = Int32[np.ndarray, " n"] | UInt8[np.ndarray, "n classes"]
 
@@ -65,6 +67,17 @@ class Dataset:
     test: Split
     skipped: tuple[str, ...] = ()
     feed: str = "resident"
+
+
+def check_names(names: Iterable[str], where: object) -> None:
+    """Raises InputError for a class name that no file could hold: bytes that are no text."""
+    for name in names:
+        try:
+            name.encode()
+        except UnicodeEncodeError as error:
+            raise InputError(
+                f"{where}: the class name {name!r} is no valid text (UTF-8); rename the class"
+            ) from error
 
 
 def shape_text(shape: tuple[int | None, ...]) -> str:

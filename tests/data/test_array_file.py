@@ -1,6 +1,9 @@
 """Arrays in a .npz file: every layout of keys, and one line for what an array should not be."""
 
+import lzma
 import re
+import zipfile
+import zlib
 
 import numpy as np
 import pytest
@@ -8,6 +11,7 @@ import pytest
 from cnn_jax.config import Data
 from cnn_jax.data.datasets import dataset_spec
 from cnn_jax.data.sources import array_file
+from cnn_jax.errors import InputError
 from tests.data.checks import load, refused
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (20, 4, 5, 3), np.uint8)
@@ -128,6 +132,7 @@ NAN = np.where(IMAGES.max() == IMAGES, np.nan, IMAGES.astype(np.float32))
         ({"labels": LABELS.astype("u8") + 2**32}, "has a label 42949672"),
         ({"labels": np.array([None] * 20)}, "labels are object"),
         ({"class_names": np.array(["a", "b"])}, "a label 3, but 2 class_names; .*0 to 1"),
+        ({"class_names": np.array(["a", "b", "c", "\udcff"])}, r"name '\\udcff' is no valid text"),
         ({"class_names": np.arange(4)}, "class_names must be a list of strings"),
         ({"x_train": IMAGES, "y_train": LABELS}, "holds images, labels, x_train"),
         ({"x": IMAGES, "y": LABELS}, "holds images, labels, x, y"),
@@ -169,6 +174,26 @@ def test_a_flipped_bit_is_found(file):
     content[20_000] ^= 1
     path.write_bytes(content)
     assert f"{path}: images can't be read" in refused("npz", path)
+
+
+@pytest.mark.parametrize("packing", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA])
+def test_whatever_byte_is_damaged_it_is_one_line_or_no_matter(packing, tmp_path):
+    path = tmp_path / "mine.npz"
+    with zipfile.ZipFile(path, "w", packing) as archive:
+        for name, array in {"x": IMAGES, "y": LABELS}.items():
+            with archive.open(f"{name}.npy", "w") as file:
+                np.save(file, array)
+    whole, reasons = path.read_bytes(), set()
+    for place in range(archive.getinfo("y.npy").header_offset, len(whole)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        try:
+            assert _load(path).spec.image_shape == (4, 5, 3)
+        except InputError as error:
+            assert str(path) in str(error) and "\n" not in str(error)
+            reasons.add(type(error.__cause__))
+    expected = {zipfile.ZIP_DEFLATED: zlib.error, zipfile.ZIP_LZMA: lzma.LZMAError}
+    # An unknown compression, a member that seems to be encrypted, and a wrong checksum.
+    assert reasons >= {NotImplementedError, RuntimeError, expected.get(packing, zipfile.BadZipFile)}
 
 
 def test_what_does_not_fit_into_memory_is_not_begun(file, monkeypatch):

@@ -16,7 +16,7 @@ from tests.data.checks import load, refused, same
 
 def _write(path, color, size=(6, 6)):
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", size, (color, 0, 0)).save(path)
+    Image.new("RGB", size, (color, 0, 0)).save(path, "PNG")
 
 
 @pytest.fixture
@@ -147,6 +147,22 @@ def test_or_skipped_counted_and_listed(parted, capsys):
     assert "is corrupt" in refused("image_folder", parted)  # the cache doesn't hide it
 
 
+def test_a_broken_link_is_a_bad_file_until_it_is_whole(parted):
+    (parted / "train" / "cats" / "9.png").symlink_to("nowhere")
+    problem = "train/cats/9.png can't be read (No such file or directory)"
+    assert f"{problem}; repair or delete it" in refused("image_folder", parted)
+    for _ in "decoded", "from the cache":
+        assert _load(parted, on_bad_example="skip").skipped == (problem,)
+    _write(parted / "train" / "cats" / "nowhere", 9)
+    assert len(_load(parted, on_bad_example="skip").train) == 9
+
+
+def test_a_bad_file_whose_name_is_no_text(parted):
+    (parted / "train" / "cats" / os.fsdecode(b"\xff.png")).write_bytes(b"junk")
+    (problem,) = _load(parted, on_bad_example="skip").skipped
+    assert problem.startswith("train/cats/\ufffd.png is no image")
+
+
 def test_all_of_a_class_skipped(tree):
     for path in (tree / "b").iterdir():
         path.write_bytes(b"")
@@ -195,6 +211,10 @@ def _unknown_class(root):
     _write(root / "test" / "dog" / "0.png", 0)
 
 
+def _class_that_is_no_text(root):
+    (root / "train" / "dogs").rename(root / "train" / os.fsdecode(b"\xff"))
+
+
 def _no_test(root):
     (root / "test").rename(root / "tests")
 
@@ -211,6 +231,7 @@ def _no_classes_in_test(root):
         (_empty_test_class, "test/dogs holds no image"),
         (_one_class, "train has 1 class folders; at least two"),
         (_unknown_class, "test/dog is no class of train, which has cats, dogs"),
+        (_class_that_is_no_text, r"train: the class name '\udcff' is no valid text"),
         (_no_test, "has a folder train but none called test"),
         (_no_classes_in_test, "test holds no class folders"),
     ],

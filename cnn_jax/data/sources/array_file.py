@@ -8,8 +8,9 @@ from jaxtyping import UInt8
 
 from cnn_jax.config import Data
 from cnn_jax.data.carving import carve_test
+from cnn_jax.data.sources.image_file import shown
 from cnn_jax.data.sources.memory import check_memory, choose_feed
-from cnn_jax.data.spec import Dataset, Labels, Spec, Split, shape_text
+from cnn_jax.data.spec import Dataset, Labels, Spec, Split, check_names, shape_text
 from cnn_jax.errors import InputError
 
 # Keys of images and labels. One set is split; several are train, validation and test.
@@ -76,7 +77,7 @@ class _File:
             with zipfile.ZipFile(self.path) as archive:
                 members = [name for name in archive.namelist() if name.endswith(".npy")]
                 self.headers = {name[:-4]: _header(archive, name) for name in members}
-        except (OSError, ValueError, EOFError, SyntaxError, zipfile.BadZipFile) as error:
+        except Exception as error:  # each compression and each part of a header has its own kinds
             raise InputError(f"{self.path} is no whole .npz file ({error})") from error
         self.keys = self._keys()
         self.labels = {part: self._labels(part) for part in self.keys}
@@ -86,7 +87,7 @@ class _File:
             raise InputError(f"{self.path}: the images of its sets differ in shape: {found}")
         several = self._multi_label()
         names, shape = self._class_names(several), next(iter(shapes.values()))
-        self.spec = Spec(self.path.stem, shape, names, multi_label=several)
+        self.spec = Spec(shown(self.path.stem), shape, names, multi_label=several)
 
     def images(self, part: str) -> UInt8[np.ndarray, "n h w c"]:
         """Returns the images of a part, with their channels."""
@@ -98,7 +99,7 @@ class _File:
             # Opened here, as np.load leaves a damaged file open.
             with open(self.path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
                 return arrays[key]
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        except Exception as error:  # each compression has its own kinds
             raise InputError(f"{self.path}: {key} can't be read ({error})") from error
 
     def _keys(self) -> dict[str, tuple[str, str]]:
@@ -215,6 +216,7 @@ class _File:
         if kind.kind != "U" or len(shape) != 1:
             raise InputError(f"{self.path}: class_names must be a list of strings, not {kind}")
         names = tuple(self._read("class_names").tolist())
+        check_names(names, self.path)
         if several and top + 1 != len(names):
             raise InputError(
                 f"{self.path} has {top + 1} columns of labels, but {len(names)} class_names"

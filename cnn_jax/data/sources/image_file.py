@@ -1,6 +1,7 @@
 """One image file, decoded and brought to size on the host; or the reason why it can't be."""
 
 import io
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -116,6 +117,11 @@ def read_bytes(path: Path | str) -> bytes:
             return file.read()
     except OSError as error:
         raise BadImage(f"can't be read ({error.strerror})") from error
+
+
+def shown(path: Path | str) -> str:
+    """Returns a path that any terminal can print; names need not be valid text."""
+    return os.fsencode(path).decode(errors="replace")
 
 
 def _open(content: bytes) -> Image.Image:

@@ -18,12 +18,13 @@ from cnn_jax.data.sources.image_file import (
     decode_image,
     image_size,
     read_bytes,
+    shown,
     strict_pillow,
 )
 from cnn_jax.data.sources.memory import choose_feed
 from cnn_jax.data.sources.quiet import say, track
 from cnn_jax.data.sources.survey import in_threads, room_for
-from cnn_jax.data.spec import Dataset, Spec, Split
+from cnn_jax.data.spec import Dataset, Spec, Split, check_names
 from cnn_jax.errors import InputError
 
 EXTENSIONS = frozenset(
@@ -141,6 +142,7 @@ def _scan(root: Path) -> tuple[list[str], dict[str, _Files]]:
         places = _places(root)
         first = places.get("all") or places["train"]
         classes = [folder.name for folder in _folders(first)]
+        check_names(classes, first)
         if len(classes) < 2:
             raise InputError(
                 f"{first} has {len(classes)} class folders; at least two are needed, "
@@ -217,7 +219,7 @@ def _spec(root: Path, classes: list[str], parts: dict[str, _Files], data: Data) 
     else:
         files = next(iter(parts.values()))
         height, width = _first_size(root, files.paths, skip=data.on_bad_example == "skip")
-    return Spec(root.name, (height, width, data.channels), tuple(classes))
+    return Spec(shown(root.name), (height, width, data.channels), tuple(classes))
 
 
 def _first_size(root: Path, paths: list[str], *, skip: bool) -> tuple[int, int]:
@@ -239,11 +241,7 @@ def _refusal(path: Path, reason: object) -> InputError:
 
 def _read(root: Path, part: str, files: _Files, facts: Spec, data: Data, feed: str) -> _Decoded:
     """Returns a part from the cache, or decoded and then put into the cache."""
-    stats = [(root / path).stat() for path in files.paths]
-    identity = [
-        (path, stat.st_size, stat.st_mtime_ns)
-        for path, stat in zip(files.paths, stats, strict=True)
-    ]
+    identity = [(path, *_version(root / path)) for path in files.paths]
     options = (facts.image_shape, data.image_size, data.on_bad_example, feed)
     path = cache_path(f"image_folder/{root.name}", part, str(root), options, identity)
     cached = read_cache(path)
@@ -252,6 +250,15 @@ def _read(root: Path, part: str, files: _Files, facts: Spec, data: Data, feed: s
     decoded = _decode(root, part, files, facts, data, feed)
     write_cache(path, **decoded._asdict() | {"skipped": np.array(decoded.skipped, str)})
     return decoded
+
+
+def _version(path: Path) -> tuple[int, ...]:
+    """Returns a file's size and time; nothing of one that can't be read, such as a broken link."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return ()
+    return stat.st_size, stat.st_mtime_ns
 
 
 def _decode(root: Path, part: str, files: _Files, facts: Spec, data: Data, feed: str) -> _Decoded:
@@ -268,7 +275,7 @@ def _decode(root: Path, part: str, files: _Files, facts: Spec, data: Data, feed:
         except BadImage as error:
             if data.on_bad_example != "skip":
                 raise _refusal(path, error) from error
-            return f"{files.paths[index]} {error}"
+            return f"{shown(files.paths[index])} {error}"
         if pixels.shape != facts.image_shape:
             raise InputError(_other_size(path, pixels.shape, facts))
         images[index] = keep(pixels[None])[0]
