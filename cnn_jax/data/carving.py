@@ -31,7 +31,7 @@ def carve_validation(train: Split, fraction: float | int) -> tuple[Split, Split 
     if not 0 < count < size:
         raise InputError(
             f"validation_fraction {fraction} of {size} training examples leaves one part empty; "
-            f"it must be between {1 / size:.2g} and {1 - 1 / size:.2g}, or 0"
+            f"it must be {' or '.join([*_possible(size), '0'])}"
         )
     order = np.argsort(np.random.Philox(key=_VALIDATION_KEY).random_raw(size), kind="stable")
     chosen = np.zeros(size, bool)
@@ -47,13 +47,33 @@ def carve_test(
     Raises:
       InputError: the fraction leaves one part of `what` empty.
     """
-    count = round(fraction * len(labels))
-    if not 0 < count < len(labels):
+    size = len(labels)
+    count = round(fraction * size)
+    if not 0 < count < size:
+        advice = "".join(f"it must be {span}" for span in _possible(size))
         raise InputError(
-            f"test_fraction {fraction} of the {len(labels)} examples of {what} leaves one part "
-            "empty; set data.test_fraction to another, such as 0.2"
+            f"test_fraction {fraction} of the {size} examples of {what} leaves one part empty; "
+            + (advice or "there must be more")
         )
     return choose_test(labels, count=count)
+
+
+def _possible(size: int) -> list[str]:
+    """Returns the span of fractions that leave some in both parts, or nothing if there is none.
+
+    >>> _possible(1500), _possible(2), _possible(1)
+    (['between 0.0007 and 0.9993'], ['0.5'], [])
+    """
+    if size < 2:
+        return []
+    low, high = (_fraction(count, size) for count in (1, size - 1))
+    return [f"between {low} and {high}" if low != high else low]
+
+
+def _fraction(count: int, size: int) -> str:
+    """Returns count / size in the fewest digits that still make it `count` of `size`."""
+    texts = (f"{count / size:.{digits}g}" for digits in range(1, 18))
+    return next(text for text in texts if round(float(text) * size) == count)
 
 
 def choose_test(labels: Int[np.ndarray, " n"], *, count: int) -> Bool[np.ndarray, " n"]:
