@@ -116,6 +116,11 @@ def _normalization(weights: Arrays, channels: int) -> Normalization:
     given = _MEAN.value is not None or _STD.value is not None
     if {"mean", "std"} <= stored.keys() and not given:
         return Normalization("zca" if "whitening" in stored else "mean_std", **stored)
+    if channels != len(IMAGENET_MEAN) and not (_MEAN.value and _STD.value):
+        raise InputError(
+            f"the default --mean and --std are ImageNet's, of {len(IMAGENET_MEAN)} channels; the "
+            f"images have {channels}: give both"
+        )
     mean = _constants("mean", _MEAN.value or IMAGENET_MEAN, channels)
     std = _constants("std", _STD.value or IMAGENET_STD, channels)
     if not (std > 0).all():

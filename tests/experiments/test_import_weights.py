@@ -50,6 +50,7 @@ def place(tmp_path_factory, arrays):
 
 
 RESNET, TO = "--config=resnet18.json", "--workdir=new"
+GRAY = "--config.data.synthetic.image_shape=(64,64,1)"
 LINES = {
     "resnet": [RESNET, "--weights=resnet18.pth", "--workdir=resnet", "--class_names=names.txt"],
     "alexnet": ["--config=alexnet_owt.json", "--weights=alexnet_owt.npz", "--workdir=alexnet"],
@@ -65,6 +66,7 @@ LINES = {
     "no names": [RESNET, "--weights=resnet18.pth", TO, "--class_names=none.txt"],
     "no number": [RESNET, "--weights=resnet18.pth", TO, "--mean=a"],
     "two numbers": [RESNET, "--weights=resnet18.pth", TO, "--std=1,1"],
+    "a gray image": [RESNET, "--weights=resnet18.pth", TO, GRAY, "--mean=0.5"],
     "nothing": [RESNET, "--weights=resnet18.pth", TO, "--std=0"],
 }
 
@@ -118,6 +120,7 @@ def test_the_report_says_what_became_what(answers):
         ("no names", "--class_names=none.txt can't be read"),
         ("no number", "--mean is a; it must be numbers"),
         ("two numbers", "--std has 2 numbers; the images have 3 channels"),
+        ("a gray image", "ImageNet's, of 3 channels; the images have 1: give both"),
         ("nothing", "--std is"),
     ],
 )
