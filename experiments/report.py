@@ -46,16 +46,32 @@ def main(argv: Sequence[str]) -> None:
     command_line.refuse_arguments(argv)
     if not _WORKDIR.value:
         raise InputError("--workdir=DIR is missing: the directory of a run, or of several: DIR,DIR")
+    if "" in _WORKDIR.value:
+        raise InputError(f"--workdir={','.join(_WORKDIR.value)} has a comma too many")
     given = [Path(each) for each in _WORKDIR.value]
     if len(given) > 1 and not _OUT.value:
         raise InputError("--out=DIR is missing: where the report of several runs goes")
     out = Path(_OUT.value or given[0])
-    records = [read_record(each) for path in given for each in member_directories(path) or [path]]
+    records = [read_record(each) for each in directories(given)]
     try:
         answer = compare(records, out) if len(records) > 1 else tell(records[0], out)
     except OSError as error:
         raise InputError(f"{out} can't be written: {error.strerror or error}") from error
     print(json.dumps(answer))
+
+
+def directories(given: Sequence[Path]) -> list[Path]:
+    """Returns the run directories, of a population those of its members.
+
+    Raises:
+      InputError: one comes twice, and would count twice.
+    """
+    found = [each for path in given for each in member_directories(path) or [path]]
+    places = [each.resolve() for each in found]
+    for each, place in zip(found, places, strict=True):
+        if places.count(place) > 1:
+            raise InputError(f"--workdir has the run {each} twice; give it once")
+    return found
 
 
 def compare(records: list[RunRecord], out: Path) -> dict[str, Any]:

@@ -9,7 +9,14 @@ from jaxtyping import Float
 
 from cnn_jax.config import Config, flatten, placement_fields
 from cnn_jax.data.spec import Spec
-from cnn_jax.training.run_directory import DATASET, METRICS, RESULT, read_config, read_json
+from cnn_jax.training.run_directory import (
+    DATASET,
+    METRICS,
+    RESULT,
+    read_config,
+    read_json,
+    read_spec,
+)
 from cnn_jax.training.writers import Row, read_rows
 
 _FEW_FIELDS = 2  # that a name can hold
@@ -49,23 +56,15 @@ def read_record(workdir: Path) -> RunRecord:
     """Returns the record of the run in `workdir`.
 
     Raises:
-      InputError: it holds no run.
+      InputError: it holds no run, or a damaged one.
     """
     return RunRecord(
         workdir=workdir,
         config=read_config(workdir),
-        rows=read_rows(workdir / METRICS),
+        rows=[row for row in read_rows(workdir / METRICS) if "epoch" in row],
         result=read_json(workdir / RESULT),
-        spec=_spec(workdir / DATASET),
+        spec=read_spec(workdir) if (workdir / DATASET).exists() else None,
     )
-
-
-def _spec(path: Path) -> Spec | None:
-    known = read_json(path)
-    if known is None:
-        return None
-    shape, names = tuple(known.pop("image_shape")), tuple(known.pop("class_names"))
-    return Spec(image_shape=shape, class_names=names, **known)
 
 
 def grouped(records: list[RunRecord]) -> list[list[RunRecord]]:

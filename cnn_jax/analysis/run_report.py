@@ -74,7 +74,8 @@ def write_report(
     folder.mkdir(parents=True, exist_ok=True)
     drawn = {name: drawing.save(figure, folder / name) for name, figure in figures.items()}
     text = page.page(title, body(drawn), theme=drawing.THEME)
-    (directory / PAGE).write_text(text, encoding="utf-8")
+    # Paths that are no text are shown with backslashes.
+    (directory / PAGE).write_text(text, encoding="utf-8", errors="backslashreplace")
     files = [folder / f"{name}.{kind}" for name in drawn for kind in ("png", "svg")]
     return [directory / PAGE, *files]
 

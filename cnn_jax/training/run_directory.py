@@ -116,9 +116,28 @@ def read_spec(workdir: Path) -> Spec:
         raise InputError(f"{path} is missing or damaged; a run writes it when it starts") from error
 
 
-def read_json(path: Path) -> Any:
-    """Returns what a JSON file holds, None if there is no such file."""
-    return json.loads(path.read_text()) if path.is_file() else None
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Returns what a JSON file of a run holds, None if there is no such file.
+
+    Raises:
+      InputError: it is damaged.
+    """
+    if not path.is_file():
+        return None
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise _damaged(path, error) from error
+    if not isinstance(value, dict):
+        raise _damaged(path, "it should hold an object")
+    return value
+
+
+def _damaged(path: Path, reason: object) -> InputError:
+    return InputError(
+        f"{path} is damaged ({reason}); delete it and train again: the run goes on from its last "
+        "checkpoint"
+    )
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -130,7 +149,8 @@ def write_atomically(path: Path, text: str) -> None:
     """Writes a text file, whole or not at all: a reader never sees half of it."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with open(temporary, "w", encoding="utf-8") as file:
+        # A path that is no text has surrogates; as backslashes they are what JSON writes for them.
+        with open(temporary, "w", encoding="utf-8", errors="backslashreplace") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())

@@ -135,14 +135,17 @@ def _event(summary: Any, step: int) -> Any:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """Returns the rows of a metrics file; a last line cut short by a crash is left out."""
+    """Returns the rows of a metrics file; a last line cut short by a crash is left out.
+
+    So is what has no step: Writers never wrote it.
+    """
     rows = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
         try:
             rows.append(json.loads(line))
         except json.JSONDecodeError:
             break
-    return rows
+    return [row for row in rows if isinstance(row, dict) and "step" in row]
 
 
 def drop_rows_after(path: Path, step: int) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from cnn_jax.analysis.run_report import Findings, wilson_interval, write_run_rep
 from cnn_jax.analysis.summary import summarize
 from cnn_jax.config import Config, Train, to_json
 from cnn_jax.data.spec import Split
+from cnn_jax.errors import InputError
 from cnn_jax.models.registry import build_model
 from tests.analysis.html import Page
 from tests.analysis.records import RESULT, ROWS, predictions, record, row
@@ -74,6 +76,7 @@ def test_what_is_special_is_said(tmp_path):
         "skipped_examples": ["a", "b"],
         "resumed_from_step": 15,
         "best_validation": None,
+        "command": ["train", os.fsdecode(b"no text \xff")],
     }
     run = record([row(10)], RESULT | special, synthetic=True, train=Train(patience=3))
     page, _ = _told(tmp_path, Findings(run))
@@ -84,6 +87,7 @@ def test_what_is_special_is_said(tmp_path):
         "Resumed at step 15",
         "Synthetic data: the images are made up",
         "No validation split",
+        r"no text \udcff",
     ]:
         assert said in page.text
 
@@ -132,6 +136,17 @@ def test_a_record_is_read_from_its_directory(tmp_path):
     finished = read_record(tmp_path)
     assert [each["step"] for each in finished.rows] == [10, 15, 20, 30]
     assert finished.best["step"] == 20
+
+
+def test_damaged_files_of_a_run(tmp_path):
+    (tmp_path / "config.json").write_text(to_json(Config()))
+    (tmp_path / "metrics.jsonl").write_text('{}\n3\n{"step": 1}\n{"step": 2, "epoch": 1}\n')
+    assert [each["step"] for each in read_record(tmp_path).rows] == [2]
+    for name in "dataset.json", "result.json":
+        (tmp_path / name).write_text("{}" if name == "dataset.json" else "[1")
+        with pytest.raises(InputError, match=rf"{name} is .*damaged"):
+            read_record(tmp_path)
+        (tmp_path / name).unlink()
 
 
 def test_the_best_row_is_by_what_the_run_monitors():

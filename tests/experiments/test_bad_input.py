@@ -1,6 +1,7 @@
 """Wrong input: exit code 2, one line on stderr that says what would be right, nothing written."""
 
 import json
+import shutil
 from typing import NamedTuple
 
 import pytest
@@ -115,6 +116,9 @@ TRAIN = {
     "a directory that is a file": Case([LENET, "--workdir=file"], ["file is a file"]),
     "a directory below a file": Case([LENET, "--workdir=file/run"], ["file"]),
     "a directory that can't be made": Case([LENET, "--workdir=/proc/run"], ["/proc/run", "not"]),
+    "a run with a damaged result": Case(
+        [*ARGUMENTS, "--workdir=torn"], ["torn/result.json is damaged", "delete it and train again"]
+    ),
     "a run with a damaged config": Case([LENET, "--workdir=damaged"], ["damaged/config.json"]),
 }
 EVALUATE = {
@@ -154,6 +158,9 @@ def place(tmp_path_factory, finished):
     for name, text in {"damaged": "{", "started": "{}"}.items():
         (place / name).mkdir()
         (place / name / "config.json").write_text(text)
+    (place / "torn").mkdir()
+    shutil.copy(finished[0] / "config.json", place / "torn")
+    (place / "torn" / "result.json").write_text("[1")
     return place
 
 

@@ -28,6 +28,9 @@ def place(finished, tmp_path_factory):
     shutil.rmtree(place / "begun" / "checkpoints")
     (place / "begun" / "metrics.jsonl").unlink()
     (place / "file").touch()
+    (place / "torn").mkdir()
+    shutil.copy(place / "begun" / "config.json", place / "torn")
+    (place / "torn" / "result.json").write_text("[1")
     return place
 
 
@@ -112,6 +115,9 @@ def test_wrong_input_is_told_in_one_line(place, answers):
     cases = {
         "--workdir=DIR is missing": [],
         "nowhere is no run directory": ["--workdir=moved,nowhere", "--out=never"],
+        "--workdir=moved, has a comma too many": ["--workdir=moved,", "--out=never"],
+        "the run moved twice": ["--workdir=moved,begun,moved/", "--out=never"],
+        "torn/result.json is damaged": ["--workdir=torn"],
         "--out=DIR is missing": ["--workdir=moved,begun"],
         "file can't be written": ["--workdir=begun", "--out=file"],
         "'stray' is no flag": ["--workdir=begun", "stray"],

@@ -93,8 +93,15 @@ def test_a_directory_that_cannot_be_made_is_refused(monkeypatch, tmp_path):
 
 def test_json_files_come_back(tmp_path):
     assert read_json(tmp_path / "none.json") is None
-    write_json(tmp_path / "a.json", {"ä": [1, None]})
-    assert read_json(tmp_path / "a.json") == {"ä": [1, None]}
+    value = {"ä": [1, None], "of a path that is no text": os.fsdecode(b"\xff.png")}
+    write_json(tmp_path / "a.json", value)
+    assert read_json(tmp_path / "a.json") == value
+
+
+@pytest.mark.parametrize("content", [b"[1", b"[1]", b"", b'"\xff"'])
+def test_a_damaged_json_file_is_named(tmp_path, content):
+    (tmp_path / "a.json").write_bytes(content)
+    assert f"{tmp_path / 'a.json'} is damaged" in _refused(read_json, tmp_path / "a.json")
 
 
 def test_a_file_is_replaced_whole_and_leaves_nothing_beside_it(tmp_path):
