@@ -245,21 +245,20 @@ def _convolve(
     groups: int,
 ) -> Array:
     """The one place where a convolution is computed; everything is checked and explicit here."""
-    spatial = "DHW"[-len(strides) :]
-    stock = partial(
+    geometry = Geometry(tuple(pairs), tuple(strides), groups, tuple(dilations))
+    default = partial(
         lax.conv_general_dilated,
         window_strides=strides,
         padding=pairs,
         lhs_dilation=stretch,
         rhs_dilation=dilations,
-        dimension_numbers=(f"N{spatial}C", f"{spatial}IO", f"N{spatial}C"),
+        dimension_numbers=geometry.dimension_numbers,
         feature_group_count=groups,
     )
-    geometry, default = Geometry(tuple(pairs), tuple(strides), groups, tuple(dilations)), stock
     if cpu_conv.fits(x, kernel, geometry):
         if all(n == 1 for n in stretch):
-            default = partial(cpu_conv.conv2d, geometry=geometry)
-        elif geometry == Geometry(geometry.pairs):
+            default = partial(cpu_conv.convolve_fenced, geometry=geometry)
+        elif geometry.is_plain:
             moved = {"stretch": tuple(stretch), "pairs": geometry.pairs}
             default = partial(convolve_transposed, **moved)
     dense = all(n == 1 for n in (*stretch, *dilations, groups))

@@ -1,4 +1,4 @@
-"""The 2-D convolution as a primitive, so that each platform can compute it in its own way.
+"""The convolution as a primitive, so that each platform can compute it in its own way.
 
 A convolution and its two gradients are the derivatives of one trilinear form, Σ y · conv(x,
 kernel), by y, x and the kernel. The primitive is the derivative by the operand `wanted`, from the
@@ -7,6 +7,7 @@ reverse and forward mode work to any order. What the platform is, only the lower
 certain: `jit`, `export` and arrays on any device get the right one. Lowerings are in `cpu_conv`.
 """
 
+import math
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -26,28 +27,42 @@ X, KERNEL, Y = range(3)
 
 
 class Geometry(NamedTuple):
-    """Zero padding by (low, high) pairs, strides, groups of channels, distance of the taps."""
+    """Zero padding by (low, high) pairs, strides, groups of channels, distance of the taps.
+
+    The defaults are for images; volumes have three of each.
+    """
 
     pairs: Pairs
-    strides: tuple[int, int] = (1, 1)
+    strides: tuple[int, ...] = (1, 1)
     groups: int = 1
-    dilations: tuple[int, int] = (1, 1)
+    dilations: tuple[int, ...] = (1, 1)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether windows move by one pixel and see neighbours, in all channels."""
+        return math.prod((*self.strides, self.groups, *self.dilations)) == 1
+
+    @property
+    def dimension_numbers(self) -> tuple[str, str, str]:
+        """XLA's name for the layout of image, kernel and output."""
+        spatial = "DHW"[-len(self.pairs) :]
+        return f"N{spatial}C", f"{spatial}IO", f"N{spatial}C"
 
     def output_sizes(self, shape: Sequence[int], window: Sequence[int]) -> list[int]:
-        """Returns height and width of the convolution of (N, H, W, C) images.
+        """Returns the spatial sizes of the convolution of (N, *spatial, C).
 
         >>> from cnn_jax.layers.conv_primitive import Geometry
         >>> Geometry(((1, 1), (0, 0)), strides=(1, 2)).output_sizes((1, 4, 5, 3), (3, 3))
         [4, 2]
         """
-        sides = zip(shape[1:3], window, self.pairs, self.strides, self.dilations, strict=True)
+        sides = zip(shape[1:-1], window, self.pairs, self.strides, self.dilations, strict=True)
         return [output_size(n, f, stride=s, padding=p, dilation=d) for n, f, p, s, d in sides]
 
 
 def convolve(
-    x: Float[Array, "n h w _"], kernel: Float[Array, "fh fw _ c_out"], geometry: Geometry
-) -> Float[Array, "n oh ow c_out"]:
-    """Convolves (N, H, W, C) with (H, W, C / groups, C_out).
+    x: Float[Array, "n *spatial _"], kernel: Float[Array, "*window _ c_out"], geometry: Geometry
+) -> Float[Array, "n *out c_out"]:
+    """Convolves (N, *spatial, C) with (*window, C / groups, C_out).
 
     >>> import jax.numpy as jnp
     >>> from cnn_jax.layers.conv_primitive import Geometry, convolve
@@ -55,23 +70,23 @@ def convolve(
     >>> convolve(jnp.ones((1, 4, 5, 3)), jnp.ones((3, 3, 3, 8)), geometry).shape
     (1, 4, 2, 8)
     """
-    sizes = geometry.output_sizes(x.shape, kernel.shape[:2])
+    sizes = geometry.output_sizes(x.shape, kernel.shape[:-2])
     shapes = (x.shape, kernel.shape, (x.shape[0], *sizes, kernel.shape[-1]))
     parameters = {"shapes": shapes, "geometry": geometry}
     return conv_p.bind(x, kernel, wanted=Y, mapped=(False, False), **parameters)
 
 
 def convolve_transposed(
-    x: Float[Array, "n h w c"],
-    kernel: Float[Array, "fh fw c c_out"],
+    x: Float[Array, "n *spatial c"],
+    kernel: Float[Array, "*window c c_out"],
     *,
-    stretch: tuple[int, int],
+    stretch: tuple[int, ...],
     pairs: Pairs,
-) -> Float[Array, "n oh ow c_out"]:
-    """Convolves (N, H, W, C), zeros put between neighbours and around, with (H, W, C, C_out).
+) -> Float[Array, "n *out c_out"]:
+    """Convolves (N, *spatial, C), zeros between neighbours and around, with (*window, C, C_out).
 
     It is the derivative of a strided convolution by its input, whose output x would be. What
-    `cpu_conv.fits` says of `Geometry(pairs)` holds for it too.
+    `cpu_conv.fits` says of a plain geometry of these pairs holds for it too.
 
     >>> import jax.numpy as jnp
     >>> from cnn_jax.layers.conv_primitive import convolve_transposed
@@ -79,11 +94,12 @@ def convolve_transposed(
     >>> convolve_transposed(x, kernel, stretch=(2, 2), pairs=((1, 2), (1, 2))).shape
     (1, 8, 8, 8)
     """
-    flipped = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
-    sides = zip(x.shape[1:3], kernel.shape[:2], stretch, pairs, strict=True)
+    window = kernel.shape[:-2]
+    flipped = jnp.flip(kernel, range(len(window))).swapaxes(-2, -1)
+    sides = zip(x.shape[1:-1], window, stretch, pairs, strict=True)
     sizes = [output_size((n - 1) * s + 1, f, padding=pair) for n, f, s, pair in sides]
     shapes = ((x.shape[0], *sizes, kernel.shape[-1]), flipped.shape, x.shape)
-    geometry = Geometry(turned(kernel.shape[:2], pairs), stretch)
+    geometry = Geometry(turned(window, pairs), stretch, dilations=(1,) * len(window))
     parameters = {"shapes": shapes, "geometry": geometry, "mapped": (False, False)}
     return conv_p.bind(flipped, computed_once(x), wanted=X, **parameters)
 
@@ -174,7 +190,7 @@ def _batch_members(
     return result.reshape(*grid, *shapes[wanted])
 
 
-conv_p = Primitive("conv2d")
+conv_p = Primitive("conv")
 conv_p.def_abstract_eval(_result_type)
 conv_p.def_impl(jax.jit(conv_p.bind, static_argnames=("wanted", "shapes", "geometry", "mapped")))
 ad.defbilinear(conv_p, partial(_transpose, 0), partial(_transpose, 1))

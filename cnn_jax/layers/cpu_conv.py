@@ -1,12 +1,13 @@
 """How the primitive of `conv_primitive` is computed: in its own way on a CPU.
 
-It is for two dimensions in float32: what most layers are. Everywhere but on a CPU, and for some
+It is for images and volumes in float32: what most layers are. Everywhere but on a CPU, and for some
 shapes there too, it is XLA's convolution; `_way_on_cpu` says for which it is not.
 
 The alternatives are matrix products: with patches (`cpu_patches`) and, in fewer multiplications, by
 Winograd's method (`cpu_winograd`); over blocks of images where a block in cache is faster. The
 smallest kernels are summed tap by tap. Convolutions with strides or dilation (`cpu_phases`) and
-with groups (`cpu_groups`) are made of such without.
+with groups (`cpu_groups`) are made of such without, those of volumes of such of images
+(`cpu_planes`).
 """
 
 import itertools
@@ -21,7 +22,7 @@ from jax import lax
 from jax.interpreters import mlir
 from jaxtyping import Array, Float
 
-from cnn_jax.layers import cpu_groups, cpu_patches, cpu_phases, cpu_winograd
+from cnn_jax.layers import cpu_groups, cpu_patches, cpu_phases, cpu_planes, cpu_winograd
 from cnn_jax.layers.conv_primitive import (
     KERNEL,
     Geometry,
@@ -40,7 +41,7 @@ _MOST_TAPS = 128  # of a depthwise kernel: each is compiled on its own
 
 
 def fits(x: Float[Array, "..."], kernel: Float[Array, "..."], geometry: Geometry) -> bool:
-    """Tells whether `conv2d` takes these operands in this geometry.
+    """Tells whether `convolve_fenced` takes these operands in this geometry.
 
     Neither arrays mapped by `shard_map`, nor those with explicit shardings, nor symbolic shapes are
     taken: XLA's convolution knows how to hand those properties on.
@@ -50,28 +51,28 @@ def fits(x: Float[Array, "..."], kernel: Float[Array, "..."], geometry: Geometry
     >>> fits(jnp.ones((1, 4, 4, 3)), jnp.ones((3, 3, 3, 8)), Geometry(((1, 1), (1, 1))))
     True
     """
-    if x.ndim != 4 or not x.dtype == kernel.dtype == jnp.float32:
+    if x.ndim not in (4, 5) or not x.dtype == kernel.dtype == jnp.float32:
         return False
     concrete = all(isinstance(n, int) and n > 0 for n in (*x.shape, *kernel.shape))
     pairs, strides, _, dilations = geometry
-    sides = zip(kernel.shape[:2], pairs, dilations, strict=True)
+    sides = zip(kernel.shape[:-2], pairs, dilations, strict=True)
     inside = all(0 <= p <= (f - 1) * d for f, pair, d in sides for p in pair)
-    either = strides == (1, 1) or dilations == (1, 1)
+    either = 1 in (math.prod(strides), math.prod(dilations))
     return concrete and inside and either and not any(map(is_placed, (x, kernel)))
 
 
-def conv2d(
-    x: Float[Array, "n h w _"], kernel: Float[Array, "fh fw _ c_out"], geometry: Geometry
-) -> Float[Array, "n oh ow c_out"]:
-    """Convolves (N, H, W, C) with (H, W, C / groups, C_out).
+def convolve_fenced(
+    x: Float[Array, "n *spatial _"], kernel: Float[Array, "*window _ c_out"], geometry: Geometry
+) -> Float[Array, "n *out c_out"]:
+    """Convolves (N, *spatial, C) with (*window, C / groups, C_out).
 
     >>> import jax.numpy as jnp
-    >>> from cnn_jax.layers.cpu_conv import Geometry, conv2d
+    >>> from cnn_jax.layers.cpu_conv import Geometry, convolve_fenced
     >>> geometry = Geometry(pairs=((1, 1), (0, 0)), strides=(1, 2))
-    >>> conv2d(jnp.ones((1, 4, 5, 3)), jnp.ones((3, 3, 3, 8)), geometry).shape
+    >>> convolve_fenced(jnp.ones((1, 4, 5, 3)), jnp.ones((3, 3, 3, 8)), geometry).shape
     (1, 4, 2, 8)
     """
-    if kernel.shape[:2] != (1, 1):
+    if math.prod(kernel.shape[:-2]) > 1:
         x = computed_once(x)  # not once for each of the places that a patch takes it to
     return convolve(x, kernel, geometry)
 
@@ -98,7 +99,7 @@ def _stock(*operands: Array, geometry: Geometry, **what: Any) -> Array:
         geometry.strides,
         geometry.pairs,
         rhs_dilation=geometry.dilations,
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        dimension_numbers=geometry.dimension_numbers,
         feature_group_count=geometry.groups,
     )
     return _derivative(conv, *operands, **what)
@@ -108,6 +109,11 @@ def _by_groups(*operands: Array, geometry: Geometry, **what: Any) -> Array:
     each = partial(convolve, geometry=geometry._replace(groups=1))
     conv = partial(cpu_groups.by_groups, each, groups=geometry.groups)
     return _derivative(conv, *operands, **what)
+
+
+def _by_planes(*operands: Array, geometry: Geometry, **what: Any) -> Array:
+    method = partial(cpu_planes.by_planes, convolve_fenced, geometry=geometry)
+    return _derivative(method, *operands, **what)
 
 
 def _depthwise(a: Array, b: Array, *, wanted: int, shapes: tuple, geometry: Geometry) -> Array:
@@ -213,7 +219,9 @@ def _way_on_cpu(wanted: int, shapes: tuple, geometry: Geometry) -> Callable:
     the kernel's gradient 1.1 to 5, the input's 1 to 2. Dilation: 1 to 1.8, the kernel's gradient 4
     to 5.
     """
-    window = shapes[KERNEL][:2]
+    window = shapes[KERNEL][:-2]
+    if len(window) == 3:
+        return _by_planes
     if geometry.groups > 1 and shapes[KERNEL][2] == 1:
         return _depthwise if math.prod(window) <= _MOST_TAPS else _stock
     if geometry.groups > 1:
@@ -292,7 +300,7 @@ def _compute_on_cpu(*operands: Array, mapped: tuple, **parameters: Any) -> Array
     if not any(mapped):
         return way(*operands, **parameters)
     # XLA's own are slow both with many kernels, as a grouped convolution, and inside a loop.
-    if geometry != Geometry(geometry.pairs) or way in (_as_product, _by_taps):
+    if not geometry.is_plain or way in (_as_product, _by_taps, _by_planes):
         way = _by_phases if way is _stock and geometry.groups == 1 else way
         return _compute(way, *operands, mapped=mapped, **parameters)
     way = _by_winograd if way is _by_winograd else _by_patches

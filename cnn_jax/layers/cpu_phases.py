@@ -29,9 +29,9 @@ def by_phases(
     """Returns the strided convolution; `conv(x, kernel)` moves by one pixel and doesn't pad.
 
     >>> import jax.numpy as jnp
-    >>> from cnn_jax.layers.cpu_conv import Geometry, conv2d
+    >>> from cnn_jax.layers.conv_primitive import Geometry, convolve
     >>> from cnn_jax.layers.cpu_phases import by_phases
-    >>> conv = lambda x, kernel: conv2d(x, kernel, Geometry(((0, 0), (0, 0))))
+    >>> conv = lambda x, kernel: convolve(x, kernel, Geometry(((0, 0), (0, 0))))
     >>> geometry = Geometry(((1, 1), (1, 1)), strides=(2, 2))
     >>> by_phases(conv, jnp.ones((1, 8, 8, 3)), jnp.ones((3, 3, 3, 16)), geometry=geometry).shape
     (1, 4, 4, 16)
@@ -68,9 +68,9 @@ def dilated(
     """Returns the dilated convolution; `conv(x, kernel)` is not dilated and doesn't pad.
 
     >>> import jax.numpy as jnp
-    >>> from cnn_jax.layers.cpu_conv import Geometry, conv2d
+    >>> from cnn_jax.layers.conv_primitive import Geometry, convolve
     >>> from cnn_jax.layers.cpu_phases import dilated
-    >>> conv = lambda x, kernel: conv2d(x, kernel, Geometry(((0, 0), (0, 0))))
+    >>> conv = lambda x, kernel: convolve(x, kernel, Geometry(((0, 0), (0, 0))))
     >>> geometry = Geometry(((2, 2), (2, 2)), dilations=(2, 2))
     >>> dilated(conv, jnp.ones((1, 8, 7, 3)), jnp.ones((3, 3, 3, 16)), geometry=geometry).shape
     (1, 8, 7, 16)

@@ -11,7 +11,9 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from cnn_jax.layers import (
     conv2d,
+    conv3d,
     conv_transpose2d,
+    conv_transpose3d,
     cpu_conv,
     cpu_groups,
     cpu_patches,
@@ -22,7 +24,9 @@ from tests.layers.checks import assert_close, derivatives, lowered, random
 
 
 def stock(x, kernel, pairs, strides=(1, 1), groups=1, dilations=(1, 1)):
-    options = {"dimension_numbers": ("NHWC", "HWIO", "NHWC"), "feature_group_count": groups}
+    spatial = "DHW"[-len(pairs) :]
+    numbers = f"N{spatial}C", f"{spatial}IO", f"N{spatial}C"
+    options = {"dimension_numbers": numbers, "feature_group_count": groups}
     return lax.conv_general_dilated(x, kernel, strides, pairs, rhs_dilation=dilations, **options)
 
 
@@ -141,6 +145,54 @@ def test_any_strides_and_groups_are_xlas_convolution(way, monkeypatch):
     jax.clear_caches()
 
 
+def check_any_volume(data, groups, per_group, outputs, moving):
+    draw = lambda low, high: data.draw(st.integers(low, high))
+    three = lambda low, high: tuple(draw(low, high) for _ in range(3))
+    window, steps = three(1, 3), three(1, 3)
+    strides, dilations = (steps, (1, 1, 1)) if moving else ((1, 1, 1), steps)
+    spans = [(f - 1) * d for f, d in zip(window, dilations, strict=True)]
+    pairs = tuple((draw(0, span), draw(0, span)) for span in spans)
+    sizes = [max(1, n + 1 - sum(pair)) + draw(0, 4) for n, pair in zip(spans, pairs, strict=True)]
+    x = jnp.asarray(random(draw(1, 2), *sizes, groups * per_group))
+    kernel = jnp.asarray(random(*window, per_group, groups * outputs, seed=1))
+    geometry = Geometry(pairs, strides, groups, dilations)
+    assert cpu_conv.fits(x, kernel, geometry)
+    options = {"padding": pairs, "stride": strides, "groups": groups, "dilation": dilations}
+    convs = (lambda *a: conv3d(*a, **options), lambda *a: stock(*a, *geometry))
+    assert_close(*jax.jit(lambda *a: [derivatives(conv)(*a) for conv in convs])(x, kernel), 3e-5)
+
+
+@pytest.mark.parametrize("moving", [True, False])
+@pytest.mark.parametrize("channels", [(1, 3, 2), (2, 2, 3), (3, 1, 2)])
+def test_any_convolution_of_volumes_is_xlas(channels, moving):
+    settings(max_examples=3, deadline=None, derandomize=True, database=None)(
+        given(st.data())(lambda data: check_any_volume(data, *channels, moving))
+    )()
+
+
+def test_a_transposed_convolution_of_volumes_is_xlas():
+    x, kernel = jnp.asarray(random(2, 3, 2, 4, 2)), jnp.asarray(random(3, 2, 3, 2, 3, seed=1))
+    pairs, stretch = ((1, 2), (1, 0), (0, 2)), (2, 1, 3)
+
+    def xlas(x, kernel):
+        numbers = ("NDHWC", "DHWIO", "NDHWC")
+        options = {"lhs_dilation": stretch, "dimension_numbers": numbers}
+        return lax.conv_general_dilated(x, kernel, (1, 1, 1), pairs, **options)
+
+    ours = lambda *a: conv_transpose3d(*a, stride=stretch, padding=pairs)
+    assert_close(*jax.jit(lambda *a: [derivatives(f)(*a) for f in (ours, xlas)])(x, kernel), 3e-5)
+
+
+@pytest.mark.parametrize("shape, window", [((2, 4, 6, 6, 8), (3, 3, 3, 8, 8))])
+@pytest.mark.parametrize("groups", [1, 2, 8])
+def test_volumes_are_planes_on_a_cpu_alone(shape, window, groups):
+    shapes = shape, (*window[:3], window[3] // groups, window[4])
+    arrays = [jax.ShapeDtypeStruct(each, "float32") for each in shapes]
+    program = jax.value_and_grad(lambda *a: conv3d(*a, groups=groups).sum(), (0, 1))
+    assert "[b, 0, 1, 2, f]" not in lowered(program, *arrays)
+    assert lowered(program, *arrays, platform="cuda").count("stablehlo.convolution") == 3
+
+
 MAPS = {
     "images": (lambda f: jax.vmap(f, (0, None)), "Xk"),
     "kernels": (lambda f: jax.vmap(f, (None, 0), 1), "xK"),
@@ -189,7 +241,7 @@ def test_any_transposed_convolution_is_xlas(data):
         return lax.conv_general_dilated(x, kernel, (1, 1), pairs, **options)
 
     ours = lambda *a: conv_transpose2d(*a, stride=stretch, padding=pairs)
-    assert "conv2d" in str(jax.make_jaxpr(ours)(x, kernel))
+    assert "= conv[" in str(jax.make_jaxpr(ours)(x, kernel))
     assert_close(*jax.jit(lambda *a: [derivatives(f)(*a) for f in (ours, xlas)])(x, kernel), 3e-5)
 
 
@@ -202,6 +254,18 @@ def test_the_kernels_gradient_of_a_transposed_convolution_is_not_xlas_on_a_cpu()
 
     assert "dilate = [2" not in lowered(kernels_gradient, x, kernel)
     assert "dilate = [2" in lowered(kernels_gradient, x, kernel, platform="cuda")
+
+
+@pytest.mark.parametrize("name", ["images", "kernels", "both"])
+def test_vmap_of_volumes(name):
+    mapping, operands = MAPS[name]
+    shapes = {"x": (2, 3, 3, 4, 2), "k": (2, 3, 2, 2, 3)}
+    shapes |= {"X": (3, *shapes["x"]), "K": (3, *shapes["k"])}
+    arrays = [jnp.asarray(random(*shapes[o], seed=i)) for i, o in enumerate(operands)]
+    pairs = ((1, 0), (0, 1), (1, 1))
+    ones = {"strides": (1, 1, 1), "dilations": (1, 1, 1)}
+    convs = (lambda *a: conv3d(*a, padding=pairs), lambda *a: stock(*a, pairs, **ones))
+    assert_close(*jax.jit(lambda *a: [mapping(derivatives(conv))(*a) for conv in convs])(*arrays))
 
 
 VMAPPED = {
