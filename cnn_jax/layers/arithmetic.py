@@ -10,6 +10,7 @@ one addition for each output. All FLOP counts are for one example.
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from numbers import Integral  # NumPy's integers are such, too
 
 # "SAME", "VALID", an int for every side, or one (low, high) pair per spatial dimension.
 Padding = str | int | Sequence
@@ -24,12 +25,12 @@ def per_dimension(value: int | Sequence[int], rank: int, name: str) -> tuple[int
     >>> per_dimension(2, 3, "stride")
     (2, 2, 2)
     """
-    values = (value,) * rank if isinstance(value, int) else tuple(value)
+    values = (value,) * rank if isinstance(value, Integral) else tuple(value)
     if len(values) != rank:
         raise ValueError(f"{name} {values} needs one integer for each of {rank} dimensions")
-    if not all(isinstance(v, int) and v >= 1 for v in values):
+    if not all(isinstance(v, Integral) and v >= 1 for v in values):
         raise ValueError(f"{name} must be a positive integer in each dimension, not {value!r}")
-    return values
+    return tuple(map(int, values))
 
 
 def effective_window(window: int, dilation: int) -> int:
@@ -53,14 +54,14 @@ def same_padding(n: int, window: int, stride: int, dilation: int) -> tuple[int, 
 
 
 def _explicit_pair(padding: Padding) -> tuple[int, int]:
-    pair = (padding, padding) if isinstance(padding, int) else padding
+    pair = (padding, padding) if isinstance(padding, Integral) else padding
     if isinstance(pair, str) or not isinstance(pair, Sequence) or len(pair) != 2:
         raise ValueError(
             f"unknown padding {padding!r}: it is 'SAME', 'VALID', an integer or (low, high) pairs"
         )
-    if not all(isinstance(p, int) and p >= 0 for p in pair):
+    if not all(isinstance(p, Integral) and p >= 0 for p in pair):
         raise ValueError(f"padding must consist of integers of at least 0, not {padding!r}")
-    return pair[0], pair[1]
+    return int(pair[0]), int(pair[1])
 
 
 def padding_pair(
@@ -81,9 +82,9 @@ def padding_per_dimension(padding: Padding, rank: int) -> tuple[str | int | Sequ
     >>> padding_per_dimension(1, 2), padding_per_dimension([(0, 1), (2, 2)], 2)
     ((1, 1), ((0, 1), (2, 2)))
     """
-    if isinstance(padding, (str, int)):
+    if isinstance(padding, (str, Integral)):
         return (padding,) * rank
-    if len(padding) != rank or any(isinstance(pair, (str, int)) for pair in padding):
+    if len(padding) != rank or any(isinstance(pair, (str, Integral)) for pair in padding):
         raise ValueError(
             f"padding {padding!r} needs one (low, high) pair for each of {rank} dimensions"
         )

@@ -190,8 +190,15 @@ def _batch_members(
     return result.reshape(*grid, *shapes[wanted])
 
 
+def _run(*operands: Array, **parameters: Any) -> Array:
+    """Computes it outside `jit`: compiled, also where `jax.disable_jit` would have it in steps."""
+    with jax.disable_jit(False):
+        return _compiled(*operands, **parameters)
+
+
 conv_p = Primitive("conv")
+_compiled = jax.jit(conv_p.bind, static_argnames=("wanted", "shapes", "geometry", "mapped"))
 conv_p.def_abstract_eval(_result_type)
-conv_p.def_impl(jax.jit(conv_p.bind, static_argnames=("wanted", "shapes", "geometry", "mapped")))
+conv_p.def_impl(_run)
 ad.defbilinear(conv_p, partial(_transpose, 0), partial(_transpose, 1))
 batching.primitive_batchers[conv_p] = _batch

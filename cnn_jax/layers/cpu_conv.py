@@ -296,6 +296,8 @@ def _compute(rule: Callable, *operands: Array, mapped: tuple, **parameters: Any)
 
 
 def _compute_on_cpu(*operands: Array, mapped: tuple, **parameters: Any) -> Array:
+    if not parameters["shapes"][X][0]:  # a map over no images
+        return _compute(_stock, *operands, mapped=mapped, **parameters)
     way, geometry = _way_on_cpu(**parameters), parameters["geometry"]
     if not any(mapped):
         return way(*operands, **parameters)

@@ -11,12 +11,12 @@ from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jax.sharding import AxisType
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Float, UInt
 
 
 def computed_once(
-    x: Float[Array, "n *spatial c"] | UInt8[Array, "n *spatial c"],
-) -> Float[Array, "n *spatial c"] | UInt8[Array, "n *spatial c"]:
+    x: Float[Array, "n *spatial c"] | UInt[Array, "n *spatial c"],
+) -> Float[Array, "n *spatial c"] | UInt[Array, "n *spatial c"]:
     """Returns the array unchanged; on a CPU it is computed once, however many read it.
 
     Its gradient is, too. Arrays with explicit shardings, those mapped by `shard_map` and those of

@@ -163,7 +163,9 @@ def _moments(x: Array, axes: Sequence[int], axis_name: Hashable = None) -> _Mome
     (origin,) = mean_of(lax.stop_gradient(wide[tuple(middle)]))
     distances = wide - origin
     mean, square = mean_of(distances, lax.square(distances))
-    return _Moments(distances, origin, mean, jnp.maximum(square - lax.square(mean), 0))
+    var = square - lax.square(mean)
+    # Not maximum(var, 0), half of whose gradient is lost where all elements are equal.
+    return _Moments(distances, origin, mean, jnp.where(var < 0, 0, var))
 
 
 def _normalise(

@@ -115,7 +115,7 @@ def _reduce_max(x: Array, windows: tuple, strides: tuple, pairs: tuple) -> Array
     for n, f, s, (low, high) in zip(x.shape[1:-1], windows, strides, pairs, strict=True):
         last = (n + low + high - f) // s * s
         fitted.append((low, last + f - low - n, 0))
-    x = lax.pad(x, jnp.array(-jnp.inf, x.dtype), [*fitted, (0, 0, 0)])
+    x = lax.pad(x, x.dtype.type(-math.inf), [*fitted, (0, 0, 0)])
     return _max_over_taps(x, windows, strides)
 
 
@@ -138,25 +138,32 @@ def _max_over_taps(x: Array, windows: tuple, strides: tuple) -> Array:
 def _max_over_taps_jvp(windows: tuple, strides: tuple, primals: tuple, tangents: tuple) -> tuple:
     (x,), (dx,) = primals, tangents
     y, *others = _taps(x, windows, strides)
-    winner = jnp.zeros(y.shape, jnp.uint8)
+    kind = jnp.uint8 if len(others) < 256 else jnp.uint32
+    winner = jnp.zeros(y.shape, kind)
     for number, tap in enumerate(others, 1):
-        winner = jnp.where((y >= tap) | (y != y), winner, jnp.uint8(number))  # NaN stays
+        winner = jnp.where((y >= tap) | (y != y), winner, kind(number))  # NaN stays
         y = lax.max(y, tap)
     if windows != strides:
         # On a GPU all who read the gradient would else gather it from its windows once more.
         dx = lax.platform_dependent(dx, cuda=lax.optimization_barrier, default=lambda dx: dx)
         steps = enumerate(_taps(dx, windows, strides))
         return y, reduce(lax.add, (jnp.where(winner == number, tap, 0) for number, tap in steps))
-    # Tiles (N, H / f, f, W / f, f, C): no element is in two windows, so that in the transpose
-    # there is nothing to add up.
-    split = [size for o, f in zip(y.shape[1:-1], windows, strict=True) for size in (o, f)]
-    tiles = dx.reshape(dx.shape[0], *split, dx.shape[-1])
+    # No element is in two windows, so that in the transpose there is nothing to add up.
+    tiles = _tiles(dx, windows)
     within = tuple(range(2, tiles.ndim - 1, 2))
-    numbers = jnp.arange(math.prod(windows), dtype=jnp.uint8).reshape(
+    numbers = jnp.arange(math.prod(windows), dtype=kind).reshape(
         [tiles.shape[axis] if axis in within else 1 for axis in range(tiles.ndim)]
     )
     chosen = jnp.where(jnp.expand_dims(computed_once(winner), within) == numbers, tiles, 0)
     return y, chosen.sum(within)
+
+
+def _tiles(x: Array, windows: tuple) -> Array:
+    """Returns (N, H, W, C) as (N, H / f, f, W / f, f, C)."""
+    for axis in reversed(range(1, x.ndim - 1)):  # one by one: explicit shardings go through that
+        f = windows[axis - 1]
+        x = x.reshape(*x.shape[:axis], x.shape[axis] // f, f, *x.shape[axis + 1 :])
+    return x
 
 
 def _taps(x: Array, windows: tuple, strides: tuple) -> list[Array]:

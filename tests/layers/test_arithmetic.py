@@ -146,6 +146,14 @@ def test_transposed_output_size_refuses_what_gives_none():
         layers.transposed_output_size(0, 4)
 
 
+def test_integers_may_be_numpys():
+    strides = arithmetic.per_dimension.__wrapped__
+    assert strides(np.int64(2), 2, "stride") == strides(np.array([2, 2]), 2, "stride") == (2, 2)
+    pair = arithmetic._explicit_pair.__wrapped__
+    assert pair(np.int32(1)) == pair((np.int32(1), 1)) == (1, 1)
+    assert arithmetic.padding_per_dimension.__wrapped__(np.int32(1), 2) == (1, 1)
+
+
 @pytest.mark.parametrize("value", [0, -1, (1, 0), (1,), (1, 2.0), "12"])
 def test_per_dimension_wants_positive_integers(value):
     with pytest.raises(ValueError, match="stride"):

@@ -256,6 +256,19 @@ def test_the_kernels_gradient_of_a_transposed_convolution_is_not_xlas_on_a_cpu()
     assert "dilate = [2" in lowered(kernels_gradient, x, kernel, platform="cuda")
 
 
+def test_without_jit_a_convolution_is_what_it_is():
+    x, kernel = jnp.asarray(random(2, 5, 5, 3)), jnp.asarray(random(3, 3, 3, 4, seed=1))
+    expected = gradients(x, kernel)
+    with jax.disable_jit():
+        assert_close(gradients(x, kernel), expected)
+
+
+def test_a_map_over_no_images_has_no_outputs():
+    conv, kernel = jax.vmap(conv2d, (0, None)), jnp.ones((3, 3, 2, 4))
+    assert conv(jnp.ones((0, 1, 4, 4, 2)), kernel).shape == (0, 1, 4, 4, 4)
+    assert conv(jnp.ones((2, 0, 4, 4, 2)), kernel).shape == (2, 0, 4, 4, 4)
+
+
 @pytest.mark.parametrize("name", ["images", "kernels", "both"])
 def test_vmap_of_volumes(name):
     mapping, operands = MAPS[name]

@@ -48,6 +48,17 @@ def test_random_geometry_is_reduce_window(data):
         np.testing.assert_array_equal(a, b, strict=True)
 
 
+def test_a_window_may_have_more_taps_than_a_byte_can_count():
+    x = jnp.asarray(distinct(2, 300, 3))
+    found = jax.grad(lambda x: layers.max_pool(x, window=300).sum())(x)
+    np.testing.assert_array_equal(found, x == x.max(1, keepdims=True))
+
+
+def test_padding_with_infinities_is_no_result_of_its_own():
+    with jax.debug_infs(True):
+        assert layers.max_pool(jnp.ones((1, 4, 4, 1)), window=2).shape == (1, 2, 2, 1)
+
+
 @pytest.mark.parametrize("window, stride", [(2, 2), (3, 2), (9, 9)])
 def test_forward_mode_is_the_transpose_of_reverse_mode(window, stride):
     x, move = (jnp.asarray(distinct(2, 10, 9, 3, seed=seed)) for seed in (0, 1))

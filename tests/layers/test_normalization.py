@@ -130,6 +130,15 @@ def test_batch_norm_of_a_constant_is_the_bias():
     np.testing.assert_allclose(var, 0.9)
 
 
+def test_the_variance_of_a_constant_has_its_second_derivative():
+    def variance(x):
+        arguments = (x, None, None, jnp.zeros(1), jnp.zeros(1))
+        return layers.batch_norm(*arguments, train=True, momentum=0.0)[1][1].sum()
+
+    found, expected = (jax.hessian(f)(jnp.ones((3, 1))) for f in (variance, jnp.var))
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_layer_norm_agrees_with_flax(shape):
     x, scale, bias = _arguments(shape)[:3]

@@ -37,7 +37,7 @@ def test_the_gradient_is_exported_for_any_batch(name):
     np.testing.assert_allclose(exported.call(x), gradient(name)(x), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", [*NORMS, "overlapping pool", "strided convolution"])
+@pytest.mark.parametrize("name", LAYERS)
 def test_the_gradient_of_explicitly_sharded_images_is_that_of_one_device(name):
     x = jnp.asarray(random(8, 6, 6, 4))
     expected = gradient(name)(x)
