@@ -62,6 +62,11 @@ def validate(config: Config) -> None:
         raise InputError(f"seed is {config.seed}; it must be below 2**32")
     if not optim.learning_rate > 0:
         raise InputError(f"optim.learning_rate is {optim.learning_rate}; it must be above 0")
+    if optim.schedule == "plateau" and not 0 < optim.decay_factor < 1:
+        raise InputError(
+            f"optim.decay_factor is {optim.decay_factor}; for the schedule plateau it must lie "
+            "between 0 and 1"
+        )
     if (train.epochs is None) == (train.steps is None):
         raise InputError("exactly one of train.epochs and train.steps must be set")
     if train.epochs is not None and not train.epochs > 0:
@@ -147,6 +152,7 @@ def _lower_bounds(config: Config) -> list[tuple[str, Any, float]]:
         ("optim.weight_decay", optim.weight_decay, 0),
         ("optim.epsilon", optim.epsilon, 0),
         ("optim.clip_norm", optim.clip_norm, 0),
+        ("optim.decay_factor", optim.decay_factor, 0),
         ("optim.plateau_patience", optim.plateau_patience, 1),
         ("train.steps", train.steps, 1),
         ("train.accumulate", train.accumulate, 1),

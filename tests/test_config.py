@@ -64,6 +64,7 @@ BAD_VALUES = [
     ("train.dtype", "float16", "bfloat16"),
     ("train.epochs", 0.0, "above 0"),
     ("train.epochs", math.inf, "finite"),
+    ("optim.decay_factor", -0.1, "at least 0"),
     ("train.log_every", 0, "at least 1"),
     ("train.eval_every", -1, "at least 0"),
     ("train.checkpoint_every", -1, "at least 0"),
@@ -105,6 +106,14 @@ def test_bounds_that_belong_to_the_range_are_valid():
     config.optim.milestones = (0.3, 0.3, 0.9)
     config.model.dropout = 0.0
     assert validate(config) is None
+
+
+@pytest.mark.parametrize("factor", [0.0, 1.0, 2.0])
+def test_a_plateaus_factor_lies_between_0_and_1(factor):
+    config = _with("optim.decay_factor", factor)
+    assert validate(config) is None
+    config.optim.schedule = "plateau"
+    assert "optim.decay_factor" in _refused(validate, config)
 
 
 @pytest.mark.parametrize("train", [Train(), Train(epochs=1.0, steps=1)], ids=["neither", "both"])

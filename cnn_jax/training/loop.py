@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from jaxtyping import PyTree
 
 from cnn_jax.analysis.evaluation import Evaluation, evaluate
@@ -139,11 +140,10 @@ class Run:
         self.display, self.clock, self.request = display, clock, request
         self._place_data()
         config = experiment.config
+        self.eval_every = evaluations_every(experiment)
         self.time_limit = f"train.max_seconds={config.train.max_seconds:g}"
         self.agreed = Agreement(experiment.mesh, ("SIGTERM", "SIGINT", self.time_limit))
-        epoch = steps_per_epoch(config, len(experiment.dataset.train))
-        self.eval_every = config.train.eval_every or epoch
-        self.checkpoint_every = config.train.checkpoint_every or epoch
+        self.checkpoint_every = config.train.checkpoint_every or _epoch(experiment)
 
     @staticmethod
     def check(experiment: Experiment) -> None:
@@ -254,14 +254,14 @@ class Run:
         self, step: int, state: PyTree, sums: list, since: float, writers: Writers, *, save: bool
     ) -> PyTree:
         """Writes a row, evaluates and saves as is due; returns the state to go on with."""
-        row = self._train_row(step, self._finite(sums, step, state), since)
+        row = self._train_row(step, state, self._finite(sums, step, state), since)
         self._evaluate_and_save(step, state, row, writers, save=save)
         return state
 
     def _hold(self, step: int, state: TrainState, sums: list, *_: Any, **__: Any) -> TrainState:
         """Saves between two rows, of a run that stops: the next one is written when it goes on."""
         self.sums += self._finite(sums, step, state)
-        sums = [{name: value.item() for name, value in each.items()} for each in self.sums]
+        sums = [{name: np.asarray(value).item() for name, value in s.items()} for s in self.sums]
         self.saving.save(step, state, {"sums": sums})
         return state
 
@@ -292,12 +292,12 @@ class Run:
         every = (self.experiment.config.train.log_every, self.eval_every, self.checkpoint_every)
         return step == self.experiment.steps or any(step % n == 0 for n in every)
 
-    def _train_row(self, step: int, pending: list, since: float) -> Row:
+    def _train_row(self, step: int, state: TrainState, pending: list, since: float) -> Row:
         images = merge(pending)["examples"]
         totals, self.sums = merge([*self.sums, *pending]), []
         return {
             **self._position(step),
-            **train_means(self.experiment, step, totals),
+            **train_means(self.experiment, step - int(state.skipped), totals),
             "images_per_second": images / (self._train_seconds() - since),
         }
 
@@ -380,10 +380,19 @@ class Run:
         }
 
 
-def train_means(experiment: Experiment, step: int, totals: dict[str, float]) -> Row:
-    """Returns the training metrics of the steps up to `step`, of which `totals` are the sums."""
+def evaluations_every(experiment: Experiment) -> int:
+    """Returns after how many steps each a run is evaluated."""
+    return experiment.config.train.eval_every or _epoch(experiment)
+
+
+def _epoch(experiment: Experiment) -> int:
+    return steps_per_epoch(experiment.config, len(experiment.dataset.train))
+
+
+def train_means(experiment: Experiment, updates: int, totals: dict[str, float]) -> Row:
+    """Returns the training metrics of the steps up to so many updates; `totals` are their sums."""
     means = compute(totals)
     # Whole: operation by operation, a schedule takes ten times as long to compile.
     rate_at = jax.jit(experiment.learning_rate, compiler_options=once_options())
-    rate = float(rate_at(step - 1)) * means.pop("rate_scale", 1.0)
+    rate = float(rate_at(max(0, updates - 1))) * means.pop("rate_scale", 1.0)
     return {f"train_{name}": value for name, value in means.items()} | {"learning_rate": rate}

@@ -55,16 +55,19 @@ def make_optimizer(
     clip = [optax.clip_by_global_norm(optim.clip_norm)] if is_on(optim.clip_norm) else []
     coupled = is_on(optim.weight_decay) and optim.name not in _DECAY_BY_THEMSELVES
     decay = [optax.add_decayed_weights(optim.weight_decay, decay_mask)] if coupled else []
-    plateau = optax.contrib.reduce_on_plateau(
-        factor=optim.decay_factor,
-        patience=optim.plateau_patience,
-        accumulation_size=steps_per_epoch,
-    )
-    last = [plateau] * (optim.schedule == "plateau")
+    last = [_plateau(optim, steps_per_epoch)] if optim.schedule == "plateau" else []
     last += [multiply_rates(optim.rates)] * bool(optim.rates) + [hold_norms()] * optim.hold_norms
     tx = optax.chain(*clip, *decay, optimizer, *last)
     tx = freeze(tx, optim.freeze) if optim.freeze else tx
     return optax.with_extra_args_support(tx)
+
+
+def _plateau(optim: Optim, steps_per_epoch: int) -> optax.GradientTransformationExtraArgs:
+    return optax.contrib.reduce_on_plateau(
+        factor=optim.decay_factor,
+        patience=optim.plateau_patience,
+        accumulation_size=steps_per_epoch,
+    )
 
 
 def rate_scale(opt_state: PyTree) -> jax.Array | None:

@@ -18,7 +18,7 @@ from cnn_jax.data.spec import Split
 from cnn_jax.errors import InputError, RunError
 from cnn_jax.training.checkpoint import abstract
 from cnn_jax.training.host_trees import on_host, split_tree, stack_trees
-from cnn_jax.training.loop import Run, train_and_evaluate, train_means
+from cnn_jax.training.loop import Run, evaluations_every, train_and_evaluate, train_means
 from cnn_jax.training.member_directory import write_member
 from cnn_jax.training.member_results import summary
 from cnn_jax.training.members import combinations, describe, differing, member_configs
@@ -40,6 +40,7 @@ from cnn_jax.training.standing import (
     HALVING,
     PATIENCE,
     Member,
+    check_rungs,
     rungs,
     weakest,
 )
@@ -83,13 +84,13 @@ class PopulationRun(Run):
         steps_at_once(experiment)
         if jax.process_count() > 1:
             raise InputError("a population is trained by one process, on all of its devices")
-        if experiment.config.train.monitor != "accuracy":
-            raise InputError("a population compares its members by accuracy; unset train.monitor")
         if experiment.config.population.halving and experiment.dataset.validation is None:
             raise InputError(
                 "population.halving compares members by validation accuracy; set "
                 "data.validation_fraction or data.validation_split"
             )
+        every = evaluations_every(experiment)
+        check_rungs(experiment.config.population.halving, experiment.steps, every)
 
     def _place_data(self) -> None:
         """Prepares the members; data are placed with each program, on its devices."""
@@ -226,7 +227,8 @@ class PopulationRun(Run):
         for member, own in zip(self._seated(), by_seat, strict=True):
             if not member.ended and not self._diverged(member, step, own):
                 going[member.number] = merge([_without_flags(each) for each in own])
-        rows = {i: train_means(self.members[i].experiment, step, t) for i, t in going.items()}
+                member.skipped += sum(int(each["nonfinite"]) >= 0 for each in own)
+        rows = {i: self._means(self.members[i], step, totals) for i, totals in going.items()}
         images = sum(totals["examples"] for totals in going.values())
         speed = images / (self._train_seconds() - since)
         improved = self._validate(step, state, rows)
@@ -249,6 +251,9 @@ class PopulationRun(Run):
         return state
 
     _hold = _look  # a stop between two rows adds one
+
+    def _means(self, member: Member, step: int, totals: dict[str, float]) -> Row:
+        return train_means(member.experiment, step - member.skipped, totals)
 
     def _on_host(self, state: PyTree) -> list[PyTree]:
         with self.clock.stage("checkpoint"):

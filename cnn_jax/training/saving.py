@@ -1,6 +1,7 @@
 """When a run's checkpoints are written, which is the best, and what follows where that fails."""
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
@@ -26,10 +27,11 @@ class Saving:
 
     def improves(self, step: int, metrics: dict[str, float]) -> bool:
         """Notes a validation and tells whether it is the best so far, by the least change asked."""
-        metrics["score"] = score(metrics, self._train.monitor)
-        if self.best and not metrics["score"] > self.best[1] + self._train.min_change:
+        new = metrics["score"] = score(metrics, self._train.monitor)
+        least = self.best[1] + self._train.min_change if self.best else -math.inf
+        if not new > least:  # as it is of NaN
             return False
-        self.best = (step, metrics["score"])
+        self.best = (step, new)
         return True
 
     def save(self, step: int, state: PyTree, metrics: dict[str, Any] | None) -> None:

@@ -1,6 +1,7 @@
 """How the members of a population stand: who has ended and why, and who is to end."""
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,9 +9,11 @@ from typing import Any
 from jaxtyping import PyTree
 
 from cnn_jax.config import Config
+from cnn_jax.errors import InputError
 from cnn_jax.training.setup import Experiment
 
 FINISHED, PATIENCE, HALVING, DIVERGED = "finished", "patience", "halving", "diverged"
+_PROGRESS = ("ended", "last_step", "skipped", "seated", "best")
 
 
 @dataclasses.dataclass
@@ -21,6 +24,7 @@ class Member:
     experiment: Experiment
     ended: str = ""  # why it takes no more steps
     last_step: int = 0
+    skipped: int = 0  # of its steps, those with a gradient that was not finite
     seated: bool = True  # whether the program computes it
     best: tuple[int, float] | None = None  # step and validation accuracy
     best_state: PyTree = None
@@ -33,7 +37,7 @@ class Member:
 
     def progress(self) -> dict[str, Any]:
         """Returns what a checkpoint holds of it beside its states."""
-        return {name: getattr(self, name) for name in ("ended", "last_step", "seated", "best")}
+        return {name: getattr(self, name) for name in _PROGRESS}
 
     def recall(self, progress: Mapping[str, Any], last: PyTree, best: PyTree) -> None:
         """Takes up what a checkpoint held."""
@@ -70,6 +74,18 @@ def rungs(shares: Sequence[float], steps: int, every: int) -> list[int]:
     [30, 50]
     """
     return [math.ceil(share * steps / every) * every for share in shares]
+
+
+def check_rungs(shares: Sequence[float], steps: int, every: int) -> None:
+    """Raises InputError where evaluations are too rare to halve a population as it is asked for."""
+    shares, at = sorted(set(shares)), rungs(shares, steps, every)
+    if len({*at, steps}) <= len(shares):
+        gap = min(b - a for a, b in itertools.pairwise([*shares, 1.0]))
+        raise InputError(
+            f"population.halving={','.join(map(str, shares))} of {steps} steps falls on steps "
+            f"{', '.join(map(str, at))}, with an evaluation every {every} steps; set "
+            f"train.eval_every to at most {max(1, int(gap * steps))}"
+        )
 
 
 def weakest(accuracies: Mapping[int, float], places: int) -> list[int]:

@@ -26,6 +26,11 @@ def _run(optim, grads=GRADS, params=PARAMS):
     return params
 
 
+def test_a_factor_that_no_plateau_could_have_is_none_of_the_other_schedules_business():
+    optim = Optim(name="sgd", learning_rate=RATE, momentum=0.0, decay_factor=1.0)
+    assert _run(optim)["bias"].shape == (2,)
+
+
 def _loop(formula, *, coupled=0.0):
     """Returns the parameters after formula(p, g, memory, t) for every step, array by array."""
     result = {}

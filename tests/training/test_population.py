@@ -211,6 +211,9 @@ def test_what_cannot_be(tmp_path):
     config.data.validation_fraction = 0.0
     with pytest.raises(InputError, match=r"set data.validation_fraction"):
         train_population(config, tmp_path / "b")
+    rare = config_of({"eval_every": 12}, seeds=4, halving=(0.25, 0.5))
+    with pytest.raises(InputError, match=r"on steps 12, 12, with .* train.eval_every to at most 3"):
+        train_population(rare, tmp_path / "b")
     config.data.feed = "streaming"
     with pytest.raises(InputError, match="a population takes resident"):
         train_population(config, tmp_path / "b")

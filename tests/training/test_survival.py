@@ -1,5 +1,6 @@
 """What a run survives, and what it ends with when it can't go on."""
 
+import math
 import os
 import resource
 import shutil
@@ -18,7 +19,7 @@ from cnn_jax.training.loop import Run, train_and_evaluate
 from cnn_jax.training.progress import Display
 from cnn_jax.training.restore import restore_run
 from cnn_jax.training.run_directory import locked, read_json
-from cnn_jax.training.setup import sharded_eval_step
+from cnn_jax.training.setup import build_experiment, sharded_eval_step
 from cnn_jax.training.state import model_variables
 from cnn_jax.training.writers import read_rows
 from tests.training.tiny import saved_state, tiny_config
@@ -164,6 +165,30 @@ def test_the_time_limit_stops_with_a_checkpoint_and_resuming_agrees(straight, tm
     (_, one), (_, other) = saved_state(tmp_path, CONFIG), saved_state(straight, CONFIG)
     for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_a_run_stopped_again_before_its_first_row_loses_nothing(straight, tmp_path):
+    limited = tiny_config(eval_every=100, log_every=5, max_seconds=1e-3, checkpoint_every=5)
+    for step in (1, 2, 3):
+        with pytest.raises(Stopped, match=f"at step {step} of 12, saved"):
+            train_and_evaluate(limited, tmp_path / "stopped")
+    unlimited = tiny_config(eval_every=100, log_every=5, checkpoint_every=5)
+    for workdir in ("stopped", "whole"):
+        train_and_evaluate(unlimited, tmp_path / workdir)
+    stopped, whole = (read_rows(tmp_path / each / "metrics.jsonl") for each in ("stopped", "whole"))
+    for row, other in zip(stopped, whole, strict=True):
+        assert row | {"images_per_second": 0} == other | {"images_per_second": 0}
+
+
+def test_a_row_tells_the_rate_of_its_last_update(tmp_path):
+    config = tiny_config(skip_nonfinite=8, eval_every=100, log_every=1)
+    train_and_evaluate(config, tmp_path, augment_fn=nan_in_the_second_batch)
+    rows, updates = read_rows(tmp_path / "metrics.jsonl"), 0
+    rate = jax.jit(build_experiment(config).learning_rate)
+    for row in rows:
+        updates += math.isfinite(row["train_loss"])
+        assert row["learning_rate"] == rate(max(0, updates - 1))
+    assert 0 < updates < len(rows)
 
 
 # The thread in which a save fails closes its event loop before all that waits on it is collected.
