@@ -33,7 +33,7 @@ from absl import flags
 from PIL import Image
 
 from cnn_jax.analysis.activation_maximization import Recipe
-from cnn_jax.analysis.augmentation import augmentation_sheet
+from cnn_jax.analysis.augmentation import augmentation_sheet, first_classes
 from cnn_jax.config import Config
 from cnn_jax.config_checks import validate
 from cnn_jax.data.datasets import Dataset, Split, load_dataset
@@ -110,10 +110,11 @@ def draw_augmentation(config: Config) -> Picture:
     validate(config)
     train = load_dataset(config.data).train
     order = epoch_order(config.seed, 0, len(train))
-    _, met = np.unique(train.labels[order], return_index=True)
+    classes = first_classes(train.labels)
+    _, met = np.unique(classes[order], return_index=True)
     first = order[np.sort(met)[:8]]
-    images, labels = train.images[first], train.labels[first]
-    return augmentation_sheet(config.data.augment, images, labels, seed=config.seed)
+    shown = train.images[first], classes[first]
+    return augmentation_sheet(config.data.augment, *shown, seed=config.seed)
 
 
 def draw_kernels(files: Sequence[str], problems: list[str]) -> Picture:

@@ -178,7 +178,12 @@ def occlusion(
 
     Each pixel has the mean over the squares of `window` pixels that cover it; they lie `stride`
     apart, and the last ones at the far borders, so that every pixel is covered.
+
+    Raises:
+      ValueError: if the stride is larger than the window, which leaves pixels uncovered.
     """
+    if stride > window:
+        raise ValueError(f"a stride of {stride} leaves pixels out between windows of {window}")
     height, width = images.shape[1:3]
     places = [
         (top, left)

@@ -5,7 +5,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int, Integer, UInt8
 
 from cnn_jax.analysis.figures import contact_sheet
 from cnn_jax.config import Augment
@@ -48,6 +48,15 @@ def augmentation_sheet(
             rows.append((caption if i == 0 else "", row))
     columns = ["original", *(str(draw) for draw in range(1, draws + 1))]
     return contact_sheet(rows, columns=columns)
+
+
+def first_classes(labels: Integer[np.ndarray, "n *classes"]) -> Integer[np.ndarray, " n"]:
+    """Returns a class of each example: of those with several labels the first.
+
+    >>> first_classes(np.array([[0, 1, 1], [1, 0, 1]])).tolist()
+    [1, 0]
+    """
+    return labels if labels.ndim == 1 else labels.argmax(axis=-1)
 
 
 def augmented(

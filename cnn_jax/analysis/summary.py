@@ -269,7 +269,8 @@ def flops(module: nn.Module, input_shape: tuple, output_shape: tuple) -> int | N
                 bias=module.use_bias,
             )
         case modules.Dense():
-            return arithmetic.dense_flops(input_shape[-1], channels, bias=module.use_bias)
+            one = arithmetic.dense_flops(input_shape[-1], channels, bias=module.use_bias)
+            return one * math.prod(space)
         case modules.MaxPool() | modules.AvgPool():
             return arithmetic.pool_flops(space, module.window, channels)
         case modules.GlobalAvgPool():
@@ -281,6 +282,8 @@ def flops(module: nn.Module, input_shape: tuple, output_shape: tuple) -> int | N
         case modules.ResponseNorm():
             # A sum of squares over the neighbours, then scale, shift, power and quotient.
             return math.prod(output_shape) * (2 * module.size + 4)
-        case modules.Dropout() | modules.DropPath() | modules.Flatten() | modules.ZeroPad():
+        case modules.Dropout() | modules.DropPath() | modules.Flatten():
+            return 0
+        case modules.ZeroPad() | PadShortcut():
             return 0
     return None

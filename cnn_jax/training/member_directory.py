@@ -12,26 +12,17 @@ from cnn_jax.errors import InputError
 from cnn_jax.training.checkpoint import Checkpoints
 from cnn_jax.training.run_directory import (
     DATASET,
+    MEMBERS,
     METRICS,
     NORMALIZATION,
     RESULT,
     create_run,
+    member_directory,
     read_config,
     write_json,
 )
 from cnn_jax.training.setup import Experiment, abstract_state
 from cnn_jax.training.writers import Row, Writers, read_rows
-
-MEMBERS = "members"
-
-
-def member_directory(workdir: Path, number: int) -> Path:
-    """Returns where member `number` of the population in `workdir` lies.
-
-    >>> member_directory(Path("runs/p"), 3).as_posix()
-    'runs/p/members/003'
-    """
-    return workdir / MEMBERS / f"{number:03d}"
 
 
 def member_directories(workdir: Path) -> list[Path]:

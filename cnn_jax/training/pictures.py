@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from jaxtyping import Float, PyTree
 
-from cnn_jax.analysis.augmentation import augmented
+from cnn_jax.analysis.augmentation import augmented, first_classes
 from cnn_jax.analysis.evaluation import Evaluation
 from cnn_jax.analysis.figures import contact_sheet
 from cnn_jax.analysis.predictions import Predictions
@@ -94,7 +94,7 @@ def _augmented_sheet(experiment: Experiment) -> np.ndarray:
     images, labels = train.images[first], train.labels[first]
     rows = [("", images)]
     if each_alone(config.data.augment):
-        classes = labels if labels.ndim == 1 else labels.argmax(axis=-1)
+        classes = first_classes(labels)
         drawn = augmented(config.data.augment, images, classes, seed=config.seed, draws=_DRAWS)
         rows += [("", draw) for draw in drawn]
     return contact_sheet(rows)

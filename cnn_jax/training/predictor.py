@@ -19,7 +19,7 @@ from cnn_jax.models.registry import build_model, variable_shapes
 from cnn_jax.training.checkpoint import Checkpoints, abstract
 from cnn_jax.training.objective import sigmoid_each, single_logit
 from cnn_jax.training.parallel import compile_step, make_mesh, replicated, shard_batch
-from cnn_jax.training.run_directory import NORMALIZATION, read_config, read_spec
+from cnn_jax.training.run_directory import NORMALIZATION, read_spec, single_config
 from cnn_jax.training.step import make_logits_fn
 
 
@@ -69,9 +69,9 @@ def load_predictor(workdir: Path, *, which: str = "last") -> Predictor:
     Reads its config, dataset.json, normalization.npz and from the checkpoint the variables alone.
 
     Raises:
-      InputError: it is no run directory, holds no checkpoint, or something in it is damaged.
+      InputError: it is no single run's directory, holds no checkpoint, or something is damaged.
     """
-    config = read_config(workdir)
+    config = single_config(workdir)
     with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
         step = checkpoints.find(which)
         spec = read_spec(workdir)

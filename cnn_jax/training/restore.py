@@ -3,12 +3,9 @@
 import dataclasses
 from pathlib import Path
 
-from cnn_jax.config import is_population
 from cnn_jax.data.normalization import Normalization
-from cnn_jax.errors import InputError
 from cnn_jax.training.checkpoint import Checkpoints
-from cnn_jax.training.member_directory import member_directory
-from cnn_jax.training.run_directory import NORMALIZATION, read_config
+from cnn_jax.training.run_directory import NORMALIZATION, single_config
 from cnn_jax.training.setup import Experiment, abstract_state, build_experiment
 from cnn_jax.training.state import TrainState
 
@@ -28,10 +25,7 @@ def restore_run(
     Raises:
       InputError: this is no run directory, or one without a checkpoint, or the data isn't there.
     """
-    config = read_config(workdir)
-    if is_population(config):
-        example = member_directory(workdir, 0)
-        raise InputError(f"{workdir} is a population; take one of its members, such as {example}")
+    config = single_config(workdir)
     config.devices, config.parallel = 0, "jit"
     config.data.dir = data_dir or config.data.dir
     with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:

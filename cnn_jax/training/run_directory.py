@@ -9,12 +9,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from cnn_jax.config import Config, differences, from_json, placement_fields, to_json
+from cnn_jax.config import (
+    Config,
+    differences,
+    from_json,
+    is_population,
+    placement_fields,
+    to_json,
+)
 from cnn_jax.data.spec import Spec
 from cnn_jax.errors import InputError, RunError
 
 CONFIG, RESULT, DATASET, METRICS = "config.json", "result.json", "dataset.json", "metrics.jsonl"
-NORMALIZATION, LOCK = "normalization.npz", ".lock"
+NORMALIZATION, LOCK, MEMBERS = "normalization.npz", ".lock", "members"
 
 
 def check_run(workdir: Path, config: Config) -> None:
@@ -94,6 +101,28 @@ def read_config(workdir: Path) -> Config:
         return from_json(path.read_text())
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
+
+
+def member_directory(workdir: Path, number: int) -> Path:
+    """Returns where member `number` of the population in `workdir` lies.
+
+    >>> member_directory(Path("runs/p"), 3).as_posix()
+    'runs/p/members/003'
+    """
+    return workdir / MEMBERS / f"{number:03d}"
+
+
+def single_config(workdir: Path) -> Config:
+    """Returns the config of the single run in `workdir`.
+
+    Raises:
+      InputError: there is none, it can't be read, or it is that of a population.
+    """
+    config = read_config(workdir)
+    if is_population(config):
+        example = member_directory(workdir, 0)
+        raise InputError(f"{workdir} is a population; take one of its members, such as {example}")
+    return config
 
 
 def write_spec(workdir: Path, spec: Spec) -> None:

@@ -9,6 +9,7 @@ from jaxtyping import PyTree
 from cnn_jax.errors import InputError
 from cnn_jax.training.checkpoint import Checkpoints, abstract
 from cnn_jax.training.parameter_paths import path_name
+from cnn_jax.training.run_directory import single_config
 
 HEAD = "logits"  # the last layer, the one that depends on the classes
 
@@ -61,7 +62,7 @@ def read_shapes(workdir: Path) -> PyTree:
     """Returns the shapes of the variables that `read_variables` reads.
 
     Raises:
-      InputError: there is no checkpoint in the run directory.
+      InputError: it is no directory of a single run, or holds no checkpoint.
     """
     return _read(workdir, None)
 
@@ -72,12 +73,13 @@ def read_variables(workdir: Path, sharding: jax.sharding.Sharding) -> PyTree:
     `params` are the averaged ones if the run keeps them.
 
     Raises:
-      InputError: there is no checkpoint in the run directory.
+      InputError: it is no directory of a single run, or holds no checkpoint.
     """
     return _read(workdir, sharding)
 
 
 def _read(workdir: Path, sharding: jax.sharding.Sharding | None) -> PyTree:
+    single_config(workdir)
     with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
         step = checkpoints.find("best")
         saved = checkpoints.shapes(step)

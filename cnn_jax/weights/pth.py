@@ -148,7 +148,9 @@ def _array(storage: np.ndarray, tensor: _Tensor, name: str) -> np.ndarray:
         return np.empty(tensor.shape, storage.dtype)
     sizes = zip(tensor.shape, tensor.strides, strict=True)
     last = tensor.offset + sum((n - 1) * stride for n, stride in sizes)
-    if max(last + 1, math.prod(tensor.shape)) > len(storage):
+    if last >= len(storage):
         raise InputError(f"{name} is larger than what is stored of it")
+    if math.prod(tensor.shape) > len(storage):
+        raise InputError(f"{name} is an expanded tensor; save what its .contiguous() returns")
     strides = [stride * storage.itemsize for stride in tensor.strides]
     return np.lib.stride_tricks.as_strided(storage[tensor.offset :], tensor.shape, strides).copy()

@@ -89,6 +89,11 @@ def test_occlusion_is_what_a_loop_finds():
     np.testing.assert_allclose(found, total / count, rtol=1e-3, atol=1e-4)
 
 
+def test_squares_that_leave_pixels_out_are_refused():
+    with pytest.raises(ValueError, match="a stride of 4 leaves pixels out"):
+        attribution.occlusion(*ARGUMENTS, window=3, stride=4)
+
+
 METHODS = {
     "saliency": attribution.saliency,
     "smooth_grad": partial(attribution.smooth_grad, KEY, samples=4),

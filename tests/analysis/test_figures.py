@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from cnn_jax.analysis.augmentation import augmentation_sheet
+from cnn_jax.analysis.augmentation import augmentation_sheet, augmented, first_classes
 from cnn_jax.analysis.figures import contact_sheet
 from cnn_jax.config import Augment
 from cnn_jax.errors import InputError
@@ -60,6 +60,13 @@ def test_a_sheet_has_a_block_for_each_change_and_one_for_all():
         assert (draw == original).all() or (draw == original[:, ::-1]).all()
     again = augmentation_sheet(Augment(flip=True), images, labels, shown=2, draws=3)
     np.testing.assert_array_equal(again, one)
+
+
+def test_labels_of_several_classes_are_shown_by_their_first():
+    images, labels = pixels(4, 8, 8, 3), np.array([[0, 1], [1, 1], [0, 1], [1, 0]], np.uint8)
+    augment = Augment(alternating_flip=True)
+    found = augmented(augment, images, first_classes(labels), draws=2)
+    np.testing.assert_allclose(found[0], found[1][:, :, ::-1])
 
 
 def test_nothing_to_show_is_refused():

@@ -6,11 +6,20 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from cnn_jax.analysis.summary import summarize
+from cnn_jax.analysis.summary import flops, summarize
 from cnn_jax.errors import InputError
 from cnn_jax.layers import arithmetic
-from cnn_jax.models.modules import Activation, AvgPool, Conv, Dropout, Flatten, GlobalAvgPool
+from cnn_jax.models.modules import (
+    Activation,
+    AvgPool,
+    Conv,
+    Dense,
+    Dropout,
+    Flatten,
+    GlobalAvgPool,
+)
 from cnn_jax.models.registry import build_model
+from cnn_jax.models.residual import PadShortcut
 
 
 def _by_name(summary):
@@ -58,6 +67,11 @@ def test_shapes_parameters_and_flops_of_lenet(lenet):
     assert total["flops"] == sum(flops for _, _, flops in expected.values())
     outputs = sum(int(np.prod(shape)) for shape, _, _ in expected.values())
     assert total["activation_bytes"] == 4 * outputs
+
+
+def test_a_dense_layer_counts_at_every_pixel_and_a_shortcut_without_weights_nowhere():
+    assert flops(Dense(5), (4, 4, 3), (4, 4, 5)) == 16 * 5 * (2 * 3 + 1)
+    assert flops(PadShortcut(8, 2), (4, 4, 3), (2, 2, 8)) == 0
 
 
 def test_receptive_fields_of_lenet(lenet):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cnn_jax.config import Population
 from cnn_jax.data.normalization import Normalization, normalize, to_unit
 from cnn_jax.data.spec import Spec
 from cnn_jax.errors import InputError
@@ -16,7 +17,7 @@ from cnn_jax.models.registry import initialize
 from cnn_jax.training.checkpoint import Checkpoints
 from cnn_jax.training.optimizer import make_optimizer
 from cnn_jax.training.predictor import check_decodable, compile_logits, load_predictor
-from cnn_jax.training.run_directory import create_run, read_spec, write_spec
+from cnn_jax.training.run_directory import create_run, read_config, read_spec, write_spec
 from cnn_jax.training.state import create_train_state
 from tests.training.tiny import Tiny, tiny_config
 
@@ -91,6 +92,7 @@ def test_image_files_have_one_or_three_channels():
         (lambda run: _set_spec(run, image_shape=(8, 8, 3)), "of another network.*logits/kernel"),
         (lambda run: _damage(run / "checkpoints" / "2"), "checkpoint .*2 is damaged"),
         (lambda run: (run / "checkpoints").rename(run / "other"), "no checkpoint in"),
+        (lambda run: _set_config(run, population=Population(seeds=2)), "population; .*members/000"),
     ],
 )
 def test_what_is_missing_or_damaged_is_named(workdir, tmp_path, change, message):
@@ -98,6 +100,10 @@ def test_what_is_missing_or_damaged_is_named(workdir, tmp_path, change, message)
     change(tmp_path / "run")
     with pytest.raises(InputError, match=message):
         load_predictor(tmp_path / "run")
+
+
+def _set_config(run, **fields):
+    create_run(run, dataclasses.replace(read_config(run), **fields))
 
 
 def _set_spec(run, **fields):

@@ -6,7 +6,7 @@ import pytest
 
 from cnn_jax.errors import InputError
 from cnn_jax.training.loop import train_and_evaluate
-from cnn_jax.training.run_directory import read_json
+from cnn_jax.training.run_directory import create_run, read_json
 from cnn_jax.training.transfer import read_variables, transfer
 from cnn_jax.training.writers import read_rows
 from tests.training.tiny import saved_state, tiny_config
@@ -51,6 +51,14 @@ def test_what_differs_beyond_the_head_is_named():
         transfer(_variables(), deeper)
     with pytest.raises(InputError, match=r"conv2/bias is absent there, not \(3,\)"):
         transfer(deeper, _variables())
+
+
+def test_a_population_is_no_source(tmp_path):
+    config = tiny_config()
+    config.population.seeds = 2
+    create_run(tmp_path, config)
+    with pytest.raises(InputError, match=r"is a population; take one of its members"):
+        read_variables(tmp_path, DEVICE)
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +118,7 @@ def test_what_cannot_be_started_from_is_said_and_leaves_no_run(source, tmp_path)
     with pytest.raises(InputError, match=r"train.init_from=.* does not fit the network: "):
         train_and_evaluate(config, tmp_path / "run")
     config.train.init_from = str(tmp_path / "nowhere")
-    with pytest.raises(InputError, match=r"no checkpoint in .*nowhere"):
+    with pytest.raises(InputError, match=r"nowhere is no run directory"):
         train_and_evaluate(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
     assert read_json(source / "result.json")["steps"] == 4

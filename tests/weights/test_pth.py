@@ -108,6 +108,13 @@ def test_no_tensor_reaches_beyond_its_bytes(tmp_path, offset, shape, strides):
         load_weights(tmp_path / "net.pth")
 
 
+def test_an_expanded_tensor_is_refused_with_what_to_do(tmp_path):
+    content = mapping({"w": tensor("0", "FloatStorage", 0, (4, 3), (0, 1))})
+    pth_files.write(tmp_path / "net.pth", content, {"0": b"\0" * 12})
+    with pytest.raises(InputError, match=r"w is an expanded tensor; save .*contiguous"):
+        load_weights(tmp_path / "net.pth")
+
+
 def test_other_files_are_refused_in_one_line(tmp_path):
     (tmp_path / "old.pth").write_bytes(b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.")
     pth_files.write(tmp_path / "small.pth", mapping({}), compression=zipfile.ZIP_DEFLATED)
