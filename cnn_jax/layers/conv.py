@@ -64,6 +64,8 @@ def conv(
 ) -> Float[Array, "n *out c_out"]:
     """Convolves (N, *spatial, C_in) with a kernel (*window, C_in / groups, C_out).
 
+    On a CPU an element that is not finite may make more outputs NaN than see it: its neighbours'.
+
     Args:
         x: the input, with one to three spatial dimensions.
         kernel: the weights.
