@@ -1,8 +1,9 @@
-"""Convolutions of volumes made of such of images, for a CPU.
+"""Convolutions of volumes and of sequences made of such of images, for a CPU.
 
 A plane of the output sees as many planes of the input as the kernel is deep. They are laid behind
 one another as channels: one convolution of all the output's planes as images. Channels that are on
-their own stay so, in a convolution for each plane of the kernel, whose outputs are added.
+their own stay so, in a convolution for each plane of the kernel, whose outputs are added. And a
+sequence is an image of one row.
 """
 
 from collections.abc import Callable
@@ -45,3 +46,24 @@ def by_planes(
         planes = jnp.moveaxis(kernel, 0, 2)
         y = conv(images, planes.reshape(*kernel.shape[1:3], -1, kernel.shape[-1]), flat)
     return y.reshape(x.shape[0], depth, *y.shape[1:])
+
+
+def as_row(
+    conv: Callable,
+    x: Float[Array, "n w _"],
+    kernel: Float[Array, "fw _ c_out"],
+    *,
+    geometry: Geometry,
+) -> Float[Array, "n ow c_out"]:
+    """Returns the convolution of sequences; `conv(images, kernel, geometry)` is that of images.
+
+    >>> import jax.numpy as jnp
+    >>> from cnn_jax.layers.conv_primitive import Geometry, convolve
+    >>> from cnn_jax.layers.cpu_planes import as_row
+    >>> geometry = Geometry(((1, 1),), strides=(1,), groups=4, dilations=(1,))
+    >>> as_row(convolve, jnp.ones((1, 8, 4)), jnp.ones((3, 1, 4)), geometry=geometry).shape
+    (1, 8, 4)
+    """
+    pairs, strides, groups, dilations = geometry
+    flat = Geometry(((0, 0), *pairs), (1, *strides), groups, (1, *dilations))
+    return conv(x[:, None], kernel[None], flat)[:, 0]

@@ -10,6 +10,7 @@ from jax import export, lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from cnn_jax.layers import (
+    conv1d,
     conv2d,
     conv3d,
     conv_transpose2d,
@@ -170,6 +171,30 @@ def test_any_convolution_of_volumes_is_xlas(channels, moving):
     )()
 
 
+@pytest.mark.parametrize("moving", [True, False])
+@pytest.mark.parametrize("per_group", [1, 2])
+def test_a_convolution_of_sequences_with_groups_is_xlas(per_group, moving):
+    steps = {"strides": (2 if moving else 1,), "dilations": (1 if moving else 2,)}
+    x = jnp.asarray(random(2, 9, 3 * per_group))
+    kernel = jnp.asarray(random(3, per_group, 6, seed=1))
+    options = {"stride": steps["strides"], "dilation": steps["dilations"], "groups": 3}
+    pairs = ((1, 2),)
+    convs = (
+        lambda *a: conv1d(*a, padding=pairs, **options),
+        lambda *a: stock(*a, pairs, groups=3, **steps),
+    )
+    everything = jax.jit(lambda *a: [derivatives(conv)(*a) for conv in convs])
+    assert_close(*everything(x, kernel), 3e-5)
+    assert "conv[" in str(jax.make_jaxpr(convs[0])(x, kernel))
+    assert "group_count = 3" not in lowered(convs[0], x, kernel)
+    assert "group_count = 3" in lowered(convs[0], x, kernel, platform="tpu")
+
+
+def test_a_convolution_of_sequences_without_groups_is_xlas_own():
+    program = jax.make_jaxpr(conv1d)(jnp.zeros((2, 9, 4)), jnp.zeros((3, 4, 2)))
+    assert "conv_general_dilated" in str(program)
+
+
 def test_a_transposed_convolution_of_volumes_is_xlas():
     x, kernel = jnp.asarray(random(2, 3, 2, 4, 2)), jnp.asarray(random(3, 2, 3, 2, 3, seed=1))
     pairs, stretch = ((1, 2), (1, 0), (0, 2)), (2, 1, 3)
@@ -183,10 +208,9 @@ def test_a_transposed_convolution_of_volumes_is_xlas():
     assert_close(*jax.jit(lambda *a: [derivatives(f)(*a) for f in (ours, xlas)])(x, kernel), 3e-5)
 
 
-@pytest.mark.parametrize("shape, window", [((2, 4, 6, 6, 8), (3, 3, 3, 8, 8))])
 @pytest.mark.parametrize("groups", [1, 2, 8])
-def test_volumes_are_planes_on_a_cpu_alone(shape, window, groups):
-    shapes = shape, (*window[:3], window[3] // groups, window[4])
+def test_volumes_are_planes_on_a_cpu_alone(groups):
+    shapes = (2, 4, 6, 6, 8), (3, 3, 3, 8 // groups, 8)
     arrays = [jax.ShapeDtypeStruct(each, "float32") for each in shapes]
     program = jax.value_and_grad(lambda *a: conv3d(*a, groups=groups).sum(), (0, 1))
     assert "[b, 0, 1, 2, f]" not in lowered(program, *arrays)
