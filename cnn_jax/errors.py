@@ -3,6 +3,8 @@
 import difflib
 from collections.abc import Iterable
 
+_MANY = 50  # names, which hide the one that was meant
+
 
 class InputError(ValueError):
     """The user's input is wrong; the message says in one line what is wrong and what is right.
@@ -21,10 +23,13 @@ class RunError(RuntimeError):
 def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
     """Returns the error for a name that is not among the known ones, with the nearest of them.
 
+    All are listed unless they are many and one is near.
+
     >>> print(unknown("network", "vgg61", ["lenet", "vgg16"]))
     unknown network 'vgg61'; did you mean 'vgg16'? Known: lenet, vgg16
     """
     known = sorted(known)
     near = difflib.get_close_matches(str(name), known, n=1)
     hint = f"; did you mean '{near[0]}'?" if near else "."
-    return InputError(f"unknown {kind} '{name}'{hint} Known: {', '.join(known)}")
+    listed = "" if near and len(known) > _MANY else f" Known: {', '.join(known)}"
+    return InputError(f"unknown {kind} '{name}'{hint}{listed}")
