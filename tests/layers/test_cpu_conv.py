@@ -166,7 +166,7 @@ def check_any_volume(data, groups, per_group, outputs, moving):
 @pytest.mark.parametrize("moving", [True, False])
 @pytest.mark.parametrize("channels", [(1, 3, 2), (2, 2, 3), (3, 1, 2)])
 def test_any_convolution_of_volumes_is_xlas(channels, moving):
-    settings(max_examples=3, deadline=None, derandomize=True, database=None)(
+    settings(max_examples=2, deadline=None, derandomize=True, database=None)(
         given(st.data())(lambda data: check_any_volume(data, *channels, moving))
     )()
 
@@ -249,7 +249,7 @@ def test_vmap_is_that_of_xlas_convolution(name, order):
     assert_close(*both(*arrays))
 
 
-@settings(max_examples=8, deadline=None, derandomize=True, database=None)
+@settings(max_examples=6, deadline=None, derandomize=True, database=None)
 @given(st.data())
 def test_any_transposed_convolution_is_xlas(data):
     draw = lambda low, high: data.draw(st.integers(low, high))
