@@ -10,6 +10,7 @@ from jax import export, lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from cnn_jax.layers import (
+    conv,
     conv1d,
     conv2d,
     conv3d,
@@ -90,6 +91,22 @@ def test_any_geometry_is_xlas_convolution(way, cached, windows, channels, monkey
     jax.clear_caches()
 
 
+def check_drawn(draw, window, steps, channels, *, images, room):
+    """Checks a convolution whose padding and sizes are drawn; steps are strides and dilations."""
+    (strides, dilations), (groups, per_group, outputs) = steps, channels
+    spans = [(f - 1) * d for f, d in zip(window, dilations, strict=True)]
+    pairs = tuple((draw(0, span), draw(0, span)) for span in spans)
+    least = [max(1, n + 1 - sum(pair)) for n, pair in zip(spans, pairs, strict=True)]
+    sizes = [n + draw(0, room) for n in least]
+    x = jnp.asarray(random(draw(1, images), *sizes, groups * per_group))
+    kernel = jnp.asarray(random(*window, per_group, groups * outputs, seed=1))
+    geometry = Geometry(pairs, strides, groups, dilations)
+    assert cpu_conv.fits(x, kernel, geometry)
+    options = {"padding": pairs, "stride": strides, "groups": groups, "dilation": dilations}
+    convs = (lambda *a: conv(*a, **options), lambda *a: stock(*a, *geometry))
+    assert_close(*jax.jit(lambda *a: [derivatives(each)(*a) for each in convs])(x, kernel), 3e-5)
+
+
 def check_any_strides_and_groups(data, way):
     draw = lambda low, high: data.draw(st.integers(low, high))
     dilated = way == "_dilated" or (way in ("_by_groups", "_depthwise") and draw(0, 1))
@@ -104,25 +121,7 @@ def check_any_strides_and_groups(data, way):
         "_by_groups": (draw(2, 4), draw(2, 3), draw(1, 3)),
         "_depthwise": (draw(2, 6), 1, draw(1, 2)),
     }.get(way, (1, draw(1, 4), draw(1, 4)))
-    spans = [(f - 1) * d for f, d in zip(window, dilations, strict=True)]
-    pairs = tuple((draw(0, span), draw(0, span)) for span in spans)
-    sizes = [max(1, n + 1 - sum(pair)) + draw(0, 9) for n, pair in zip(spans, pairs, strict=True)]
-    x = jnp.asarray(random(draw(1, 3), *sizes, groups * channels))
-    kernel = jnp.asarray(random(*window, channels, groups * outputs, seed=1))
-    geometry = Geometry(pairs, strides, groups, dilations)
-    assert cpu_conv.fits(x, kernel, geometry)
-    both = jax.jit(
-        lambda *a: [
-            derivatives(conv)(*a)
-            for conv in (
-                lambda *a: conv2d(
-                    *a, padding=pairs, stride=strides, groups=groups, dilation=dilations
-                ),
-                lambda *a: stock(*a, *geometry),
-            )
-        ]
-    )
-    assert_close(*both(x, kernel), 3e-5)
+    check_drawn(draw, window, (strides, dilations), (groups, channels, outputs), images=3, room=9)
 
 
 @pytest.mark.parametrize(
@@ -151,16 +150,8 @@ def check_any_volume(data, groups, per_group, outputs, moving):
     three = lambda low, high: tuple(draw(low, high) for _ in range(3))
     window, steps = three(1, 3), three(1, 3)
     strides, dilations = (steps, (1, 1, 1)) if moving else ((1, 1, 1), steps)
-    spans = [(f - 1) * d for f, d in zip(window, dilations, strict=True)]
-    pairs = tuple((draw(0, span), draw(0, span)) for span in spans)
-    sizes = [max(1, n + 1 - sum(pair)) + draw(0, 4) for n, pair in zip(spans, pairs, strict=True)]
-    x = jnp.asarray(random(draw(1, 2), *sizes, groups * per_group))
-    kernel = jnp.asarray(random(*window, per_group, groups * outputs, seed=1))
-    geometry = Geometry(pairs, strides, groups, dilations)
-    assert cpu_conv.fits(x, kernel, geometry)
-    options = {"padding": pairs, "stride": strides, "groups": groups, "dilation": dilations}
-    convs = (lambda *a: conv3d(*a, **options), lambda *a: stock(*a, *geometry))
-    assert_close(*jax.jit(lambda *a: [derivatives(conv)(*a) for conv in convs])(x, kernel), 3e-5)
+    channels = (groups, per_group, outputs)
+    check_drawn(draw, window, (strides, dilations), channels, images=2, room=4)
 
 
 @pytest.mark.parametrize("moving", [True, False])
