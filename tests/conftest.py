@@ -1,5 +1,6 @@
 """Strict mode for every test: no promotion, eight virtual devices, shapes checked at run time."""
 
+import gc
 import os
 import tempfile
 
@@ -23,6 +24,10 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 install_import_hook(
     "cnn_jax", "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
 )
+
+
+def pytest_collection_finish():
+    gc.freeze()  # what is imported stays, and need not be looked through again and again
 
 
 @pytest.fixture(scope="session")

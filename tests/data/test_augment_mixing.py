@@ -51,16 +51,15 @@ def test_shares_of_mixup_have_the_beta_distribution(alpha):
 
 def test_cutmix_pastes_one_box_of_the_neighbour():
     images = unit(pixels(N, 8, 10, 2))
-    mixed, soft = jax.jit(
-        lambda x: mixing.random_cutmix(KEY, x, LABELS, strength=1.0, num_classes=CLASSES)
-    )(images)
+    run = jax.jit(lambda x: mixing.random_cutmix(KEY, x, LABELS, strength=1.0, num_classes=CLASSES))
+    mixed, soft = map(np.asarray, run(images))
     before = np.roll(images, 1, axis=0)
     pasted = np.asarray((mixed != images).any(axis=-1))
     for i, mask in enumerate(pasted):
         np.testing.assert_array_equal(mixed[i][mask], before[i][mask])
         if mask.any():
             np.testing.assert_array_equal(mask[ndimage.find_objects(mask.astype(int))[0]], True)
-    share = np.asarray(soft)[np.arange(N), LABELS]
+    share = soft[np.arange(N), LABELS]
     np.testing.assert_allclose(pasted.mean(axis=(1, 2)), 1 - share, atol=1e-6)
     # Were no box cut off, half would be pasted; boxes in the middle are cut off least.
     assert 0.25 < pasted.mean() < 0.5

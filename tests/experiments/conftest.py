@@ -9,13 +9,14 @@ from cnn_jax.training.new_run import write_run
 from experiments import configs
 from tests.experiments.command import run
 
-STEPS = 300
+STEPS, EVERY = 150, 15
 ARGUMENTS = [
     "--config=lenet_digits",
     f"--config.train.steps={STEPS}",
-    "--config.train.log_every=30",
-    "--config.train.eval_every=30",
-    "--config.train.checkpoint_every=30",
+    "--config.data.batch_size=32",
+    f"--config.train.log_every={EVERY}",
+    f"--config.train.eval_every={EVERY}",
+    f"--config.train.checkpoint_every={EVERY}",
 ]
 
 

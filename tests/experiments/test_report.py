@@ -9,6 +9,7 @@ from PIL import Image
 from tests.analysis.html import Page
 from tests.experiments import browser
 from tests.experiments.command import contents, run_all
+from tests.experiments.conftest import STEPS
 
 PARTIAL = ["result.json", "report.html", "figures", "evaluation", "tensorboard"]
 
@@ -81,7 +82,7 @@ def test_the_command_says_the_same_as_the_run(finished, place, answers):
 
 def test_an_unfinished_run_says_so_and_is_evaluated_as_it_is(place, answers):
     page = _page(place, answers, 1)
-    assert "Not finished" in page.text and "by the state of step 300" in page.text
+    assert "Not finished" in page.text and f"by the state of step {STEPS}" in page.text
     assert (place / "unfinished" / "report.html").is_file()
 
 

@@ -4,12 +4,12 @@ import json
 
 import pytest
 
-from tests.experiments.command import run
+from tests.experiments.command import run_all
 
 
 def test_the_command_says_each_run_and_the_mean(tmp_path):
     flags = ["--config=lenet_digits", "--runs=2", "--config.seed=5", "--config.train.steps=3"]
-    answer = run("speed_run", *flags, cwd=tmp_path)
+    (answer,) = run_all("speed_run", [flags], cwd=tmp_path)
     assert answer.code == 0, answer.err
     *runs, last = map(json.loads, answer.out.splitlines())
     assert [each["seed"] for each in runs] == [5, 6]
@@ -24,6 +24,6 @@ def test_the_command_says_each_run_and_the_mean(tmp_path):
 
 def test_streamed_data_is_refused(tmp_path):
     flags = ["--config=lenet_digits", "--config.data.feed=streaming"]
-    answer = run("speed_run", *flags, cwd=tmp_path)
+    (answer,) = run_all("speed_run", [flags], cwd=tmp_path)
     assert (answer.code, answer.out) == (2, "")
     assert "set data.feed=resident" in answer.err

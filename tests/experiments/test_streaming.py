@@ -10,18 +10,19 @@ from PIL import Image
 from cnn_jax.training.run_directory import read_json
 from cnn_jax.training.writers import read_rows
 from tests.data.fakes import prepare_imagenet
-from tests.experiments.command import run, run_all
+from tests.experiments.command import run_all
 
 SHRUNK = [
     "--config=resnet50_imagenet",
-    "--config.model.name=resnet18",  # compiled in half the time
+    "--config.model.name=resnet20_cifar",
+    "--config.model.depth=8",  # compiled in a moment
     "--config.data.feed=streaming",
     "--config.data.workers=1",
     "--config.data.image_size=32",
     "--config.data.validation_fraction=0.2",
     "--config.data.batch_size=4",
     "--config.data.eval_batch_size=4",
-    "--config.model.width=0.125",
+    "--config.model.width=0.25",
     "--config.train.steps=2",
     "--config.train.log_every=1",
     "--config.train.pictures=false",
@@ -37,7 +38,7 @@ def imagenet(tmp_path_factory):
 
 def test_a_resnet_runs_on_images_in_imagenets_form(imagenet, tmp_path):
     place = f"--config.data.dir={imagenet}"
-    answer = run("train", *SHRUNK, place, "--workdir=run", cwd=tmp_path)
+    (answer,) = run_all("train", [[*SHRUNK, place, "--workdir=run"]], cwd=tmp_path)
     assert answer.code == 0, answer.err
     assert "streamed to the device" in answer.err
     assert "Traceback" not in answer.err

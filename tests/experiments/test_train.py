@@ -12,10 +12,11 @@ from cnn_jax.training.run_directory import read_config, read_json
 from cnn_jax.training.writers import read_rows
 from experiments import configs
 from tests.data.fakes import prepare_fake
-from tests.experiments.command import contents, finish, run, run_all, start
-from tests.experiments.conftest import ARGUMENTS, STEPS
+from tests.experiments.command import contents, finish, run_all, start
+from tests.experiments.conftest import ARGUMENTS, EVERY, STEPS
 from tests.training.tiny import saved_state
 
+ROWS = [*range(EVERY, STEPS + 1, EVERY)]
 COUNTERS = ("test_accuracy", "test_loss", "test_examples", "steps", "seed", "parameters")
 
 
@@ -49,7 +50,7 @@ def test_a_run_leaves_what_scripts_rely_on(finished):
     assert result["parameters"] == sum(leaf.size for leaf in _leaves(workdir))
     for name in ("train_seconds", "compile_seconds", "images_per_second"):
         assert result[name] > 0
-    assert [row["step"] for row in read_rows(workdir / "metrics.jsonl")] == [*range(30, 301, 30)]
+    assert [row["step"] for row in read_rows(workdir / "metrics.jsonl")] == ROWS
     config = read_config(workdir)
     assert (config.name, config.train.steps, config.train.epochs) == ("lenet_digits", STEPS, None)
 
@@ -57,7 +58,7 @@ def test_a_run_leaves_what_scripts_rely_on(finished):
 def test_a_finished_run_says_so_and_is_left_alone(finished):
     workdir, _ = finished
     before = contents(workdir)
-    answer = run("train", *ARGUMENTS, f"--workdir={workdir}", cwd=workdir)
+    (answer,) = run_all("train", [[*ARGUMENTS, f"--workdir={workdir}"]], cwd=workdir)
     assert answer.code == 0
     assert "holds a finished run" in answer.err
     assert contents(workdir) == before
@@ -69,7 +70,7 @@ def test_a_run_stopped_and_killed_ends_bit_for_bit_as_one_never_stopped(finished
     command = ["train", *ARGUMENTS, "--config.train.pictures=false", f"--workdir={workdir}"]
 
     process = start(*command, cwd=tmp_path)
-    _step_reached(process, workdir, 30)
+    _step_reached(process, workdir, EVERY)
     process.send_signal(signal.SIGTERM)
     stopped = finish(process)
     assert stopped.code == 75, stopped.err
@@ -79,7 +80,7 @@ def test_a_run_stopped_and_killed_ends_bit_for_bit_as_one_never_stopped(finished
     at = int(message.split()[5])
 
     process = start(*command, cwd=tmp_path)
-    _step_reached(process, workdir, at + 60)
+    _step_reached(process, workdir, at + 2 * EVERY)
     process.kill()
     assert finish(process).code == -signal.SIGKILL
     assert not (workdir / "result.json").exists()
@@ -96,7 +97,7 @@ def test_a_run_stopped_and_killed_ends_bit_for_bit_as_one_never_stopped(finished
         assert step == other_step
         jax.tree.map(np.testing.assert_array_equal, state, other)
     steps = [row["step"] for row in read_rows(workdir / "metrics.jsonl")]
-    assert steps == [*range(30, STEPS + 1, 30)]
+    assert steps == ROWS
 
 
 def test_steps_unset_epochs_and_epochs_unset_steps(tmp_path):
@@ -131,7 +132,8 @@ def test_the_flagship_runs_shrunk(cifar, tmp_path):
     shrunk = ["--config.train.steps=2", "--config.data.batch_size=8", "--config.train.log_every=1"]
     shrunk += ["--config.model.width=0.25", "--config.train.pictures=false"]
     place = f"--config.data.dir={cifar}"
-    answer = run("train", "--config=vgg_cifar", *shrunk, place, "--workdir=run", cwd=tmp_path)
+    line = ["--config=vgg_cifar", *shrunk, place, "--workdir=run"]
+    (answer,) = run_all("train", [line], cwd=tmp_path)
     assert answer.code == 0, answer.err
     result = read_json(tmp_path / "run" / "result.json")
     assert (result["steps"], result["test_examples"]) == (2, 20)

@@ -13,6 +13,7 @@ from tests.launch.command import run_all
 
 ARGUMENTS = [
     "--config=lenet_digits",
+    "--config.model.width=0.25",
     "--config.train.steps=3",
     "--config.data.batch_size=32",
     "--config.optim.name=sgd",  # with less to compile

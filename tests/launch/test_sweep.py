@@ -7,7 +7,8 @@ import signal
 
 import pytest
 
-from tests.experiments.command import finish, run
+from tests.experiments.command import finish
+from tests.experiments.command import run_all as train
 from tests.launch.command import run_all, start
 
 FAKE = ["--config=mine", "--param=optim.learning_rate=0.1,0.2", "--workdir=sweep"]
@@ -56,7 +57,7 @@ def _member(place, number):
 
 def test_its_best_config_is_one_that_the_training_command_takes(real):
     place, _ = real
-    (answer,) = [run("train", "--config=sweep/best.json", "--check", cwd=place)]
+    (answer,) = train("train", [["--config=sweep/best.json", "--check"]], cwd=place)
     assert answer.code == 0, answer.err
     config = json.loads(answer.out)
     assert config == json.loads((place / "sweep/best.json").read_text())
@@ -65,7 +66,7 @@ def test_its_best_config_is_one_that_the_training_command_takes(real):
 
 def test_a_run_of_it_comes_to_what_its_config_comes_to_alone(real):
     place, _ = real
-    answer = run("train", "--config=sweep/best.json", "--workdir=alone", cwd=place)
+    (answer,) = train("train", [["--config=sweep/best.json", "--workdir=alone"]], cwd=place)
     assert answer.code == 0, answer.err
     alone = json.loads((place / "alone/result.json").read_text())
     together = _member(place, 2)  # the second rate's first seed

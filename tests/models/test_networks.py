@@ -25,7 +25,8 @@ FAMILIES = {
     "wrn28_10": {"depth": 10, "width": 0.25, "dropout": 0.3},
 }
 # Deeper forms of networks that are here too: more of the same blocks, and long to trace.
-DEEPER = {"resnet56_cifar", "resnet110_cifar", "resnet101", "resnet152"}
+DEEPER = {"vgg13", "vgg16", "vgg19", "resnet34", "resnet101", "resnet152"}
+DEEPER |= {"resnet56_cifar", "resnet110_cifar"}
 FAST_COMPILATION = {
     "xla_backend_optimization_level": 0,
     "xla_llvm_disable_expensive_passes": True,
