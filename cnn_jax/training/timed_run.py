@@ -1,7 +1,6 @@
 """Whole trainings timed as records of speed are: compiled once, then run from new weights."""
 
 import dataclasses
-import math
 import statistics
 import time
 from collections.abc import Sequence
@@ -9,7 +8,6 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import jax
-from scipy import stats
 
 from cnn_jax.analysis.evaluation import evaluate
 from cnn_jax.config import Config, is_population, with_fields
@@ -17,6 +15,7 @@ from cnn_jax.config_checks import validate
 from cnn_jax.data.resident import Feeder
 from cnn_jax.errors import InputError
 from cnn_jax.training.feeding import eval_batches, make_feeder
+from cnn_jax.training.metrics import spread
 from cnn_jax.training.parallel import replicated
 from cnn_jax.training.programs import calls, compile_programs, steps_at_once
 from cnn_jax.training.setup import (
@@ -93,16 +92,17 @@ class TimedRun:
 
 
 def summary(turns: Sequence[Turn]) -> dict[str, Any]:
-    """Returns the mean accuracy with half its 95% interval (None of one run), and the seconds."""
+    """Returns the accuracy's mean, deviation and half the mean's 95% interval, and the seconds.
+
+    Of one run there is no deviation and no interval; both are None.
+    """
     seconds, accuracies = zip(*turns, strict=True)
-    n, half = len(turns), None
-    if n > 1:
-        error = statistics.stdev(accuracies) / math.sqrt(n)
-        half = float(stats.t.ppf(0.975, n - 1)) * error
+    told = spread(accuracies)
     return {
-        "runs": n,
-        "test_accuracy_mean": statistics.fmean(accuracies),
-        "test_accuracy_ci95": half,
+        "runs": told["n"],
+        "test_accuracy_mean": told["mean"],
+        "test_accuracy_std": told["std"],
+        "test_accuracy_ci95": told["ci95"],
         "test_accuracy_min": min(accuracies),
         "test_accuracy_max": max(accuracies),
         "seconds": statistics.median(seconds),

@@ -8,13 +8,10 @@ training step.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
-from types import SimpleNamespace
-from typing import Any
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
 
 from cnn_jax.config import Augment, is_on
 from cnn_jax.data.augment.color import (
@@ -36,41 +33,42 @@ from cnn_jax.data.augment.framing import (
 from cnn_jax.data.augment.geometry import random_affine
 from cnn_jax.data.augment.mixing import random_cutmix, random_mix, random_mixup
 from cnn_jax.data.augment.policies import rand_augment, trivial_augment
-from cnn_jax.errors import unknown
 
 Batch = dict[str, jax.Array]
-AugmentFn = Callable[..., Batch]
+AugmentFn = Callable[[PRNGKey, Batch], Batch]
 
-# The fields that may be traced. 0 is no change, but for resized_crop, where it is 1.
+# The fields that may be traced, as in a population. 0 is no change, but for resized_crop, where
+# it is 1.
 STRENGTHS = tuple(f.name for f in dataclasses.fields(Augment) if f.type is float)
 
 
 def make_augment_fn(augment: Augment, num_classes: int) -> AugmentFn:
-    """Returns augment_fn(key, batch, strengths=None) -> batch with the changes that are turned on.
+    """Returns augment_fn(key, batch) -> batch with the changes that are turned on.
 
     A batch holds `image`, floats in [0, 1] (N, H, W, C), and `label`, (N,) classes; alternating
     flips also need `index` and `epoch`, both (N,). After mixup and cutmix `label` holds shares of
-    the classes, (N, num_classes).
+    the classes, (N, num_classes). Fields among `STRENGTHS` may be traced scalars; a change whose
+    strength is traced is made, even if it is 0.
 
-    `strengths` replaces fields of the config, by name, with scalars that may be traced: a
-    population maps over them. A change so named is done, even where the config has it off.
-
-    Raises InputError, when called, for a strength that isn't among `STRENGTHS`.
+    >>> import jax, jax.numpy as jnp
+    >>> from cnn_jax.config import Augment
+    >>> from cnn_jax.data.augment import make_augment_fn
+    >>> augment_fn = jax.jit(make_augment_fn(Augment(flip=True, mixup=0.2), 10))
+    >>> batch = {"image": jnp.ones((4, 8, 8, 3)), "label": jnp.arange(4)}
+    >>> augment_fn(jax.random.key(0), batch)["label"].shape
+    (4, 10)
     """
 
-    def augment_fn(
-        key: PRNGKey, batch: Batch, strengths: Mapping[str, Float[Array, ""]] | None = None
-    ) -> Batch:
-        settings = _settings(augment, strengths or {})
+    def augment_fn(key: PRNGKey, batch: Batch) -> Batch:
         keys = [jax.random.fold_in(key, number) for number in range(6)]
-        images = _flip(keys[0], batch, settings)
-        if settings.crop_padding:
-            padding = settings.crop_padding
-            images = random_crop(keys[1], images, padding=padding, border=settings.border)
-        images = _resample(keys[2], images, settings)
-        images = _adjust(keys[3], images, settings)
-        images = _erase(keys[4], images, settings)
-        return _mix(keys[5], {**batch, "image": images}, settings, num_classes)
+        images = _flip(keys[0], batch, augment)
+        if augment.crop_padding:
+            padding = augment.crop_padding
+            images = random_crop(keys[1], images, padding=padding, border=augment.border)
+        images = _resample(keys[2], images, augment)
+        images = _adjust(keys[3], images, augment)
+        images = _erase(keys[4], images, augment)
+        return _mix(keys[5], {**batch, "image": images}, augment, num_classes)
 
     return augment_fn
 
@@ -98,14 +96,7 @@ def each_alone(augment: Augment) -> dict[str, Augment]:
     }
 
 
-def _settings(augment: Augment, strengths: Mapping[str, Any]) -> SimpleNamespace:
-    for name in strengths:
-        if name not in STRENGTHS:
-            raise unknown("strength", name, STRENGTHS)
-    return SimpleNamespace(**vars(augment) | dict(strengths))
-
-
-def _flip(key: PRNGKey, batch: Batch, s: SimpleNamespace) -> Images:
+def _flip(key: PRNGKey, batch: Batch, s: Augment) -> Images:
     images = batch["image"]
     horizontal_key, vertical_key = jax.random.split(key)
     if s.flip:
@@ -117,7 +108,7 @@ def _flip(key: PRNGKey, batch: Batch, s: SimpleNamespace) -> Images:
     return images
 
 
-def _resample(key: PRNGKey, images: Images, s: SimpleNamespace) -> Images:
+def _resample(key: PRNGKey, images: Images, s: Augment) -> Images:
     affine_key, policy_key = jax.random.split(key)
     if any(map(is_on, (s.resized_crop, s.shear, s.rotation, s.zoom, s.shift))):
         images = random_affine(
@@ -143,7 +134,7 @@ def _resample(key: PRNGKey, images: Images, s: SimpleNamespace) -> Images:
     return images
 
 
-def _adjust(key: PRNGKey, images: Images, s: SimpleNamespace) -> Images:
+def _adjust(key: PRNGKey, images: Images, s: Augment) -> Images:
     changes = (
         (random_exposure, s.exposure),
         (random_brightness, s.brightness),
@@ -160,7 +151,7 @@ def _adjust(key: PRNGKey, images: Images, s: SimpleNamespace) -> Images:
     return images
 
 
-def _erase(key: PRNGKey, images: Images, s: SimpleNamespace) -> Images:
+def _erase(key: PRNGKey, images: Images, s: Augment) -> Images:
     cutout_key, erasing_key = jax.random.split(key)
     if s.cutout:
         images = random_cutout(cutout_key, images, size=s.cutout)
@@ -169,7 +160,7 @@ def _erase(key: PRNGKey, images: Images, s: SimpleNamespace) -> Images:
     return images
 
 
-def _mix(key: PRNGKey, batch: Batch, s: SimpleNamespace, num_classes: int) -> Batch:
+def _mix(key: PRNGKey, batch: Batch, s: Augment, num_classes: int) -> Batch:
     arrays, options = (batch["image"], batch["label"]), {"num_classes": num_classes}
     if is_on(s.mixup) and is_on(s.cutmix):
         mixed = random_mix(key, *arrays, mixup=s.mixup, cutmix=s.cutmix, **options)
