@@ -14,19 +14,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from absl import flags
 
-from cnn_jax.analysis.evaluation import confusion_matrix, evaluate, per_class, per_label
+from cnn_jax.analysis.class_scores import confusion_matrix, per_class, per_label
 from cnn_jax.analysis.tables import write_confusion_matrix, write_per_class
 from cnn_jax.data.spec import Labels, Spec
 from cnn_jax.errors import InputError
-from cnn_jax.training.feeding import eval_batches
+from cnn_jax.training.evaluation import evaluate_state
 from cnn_jax.training.member_directory import find_member, member_directories
 from cnn_jax.training.restore import restore_run
-from cnn_jax.training.setup import sharded_eval_step
-from cnn_jax.training.state import model_variables
 from experiments import command_line
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "the run directory")
@@ -62,12 +59,7 @@ def _evaluate(workdir: Path) -> dict[str, Any]:
     split = getattr(experiment.dataset, _SPLIT.value)
     if split is None:
         raise InputError("the run has no validation split: data.validation_fraction is 0")
-    evaluation = evaluate(
-        jax.jit(sharded_eval_step(experiment, test_views=True)),
-        model_variables(state),
-        eval_batches(experiment, split),
-        examples=len(split),
-    )
+    evaluation = evaluate_state(experiment, state, split)
     _write_tables(workdir / "evaluation", evaluation.logits, split.labels, experiment.dataset.spec)
     metrics = {f"{_SPLIT.value}_{name}": value for name, value in evaluation.metrics.items()}
     facts = {"workdir": str(workdir), "checkpoint": _CHECKPOINT.value, "step": step}

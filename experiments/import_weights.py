@@ -28,9 +28,9 @@ from cnn_jax.data.datasets import Spec, dataset_spec
 from cnn_jax.data.normalization import Normalization
 from cnn_jax.data.spec import shape_text
 from cnn_jax.errors import InputError
-from cnn_jax.models.registry import build_model, count_parameters, variable_shapes
+from cnn_jax.models.registry import count_parameters, variable_shapes
+from cnn_jax.training.network import build_network
 from cnn_jax.training.new_run import write_run
-from cnn_jax.training.objective import single_logit
 from cnn_jax.weights.files import load_weights
 from cnn_jax.weights.names import CONSTANTS, Arrays, to_variables
 from cnn_jax.weights.torchvision import (
@@ -59,11 +59,7 @@ def main(argv: Sequence[str]) -> None:
             raise InputError(f"--{name} is missing")
     validate(config)
     spec = _spec(dataset_spec(config.data))
-    model = build_model(
-        num_classes=spec.num_classes,
-        single_logit=single_logit(config.train, spec),
-        **dataclasses.asdict(config.model),
-    )
+    model = build_network(config, spec)
     weights = load_weights(Path(_WEIGHTS.value))
     normalization = _normalization(weights, spec.image_shape[2])
     match = _match(weights, variable_shapes(model, spec.image_shape))

@@ -9,31 +9,25 @@ members. Runs may be unfinished and their data may be gone: what is missing is s
 object.
 """
 
-import dataclasses
 import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 from absl import flags
 
 from cnn_jax.analysis.comparison import accuracy_spread, named_groups, write_comparison
-from cnn_jax.analysis.evaluation import evaluate
 from cnn_jax.analysis.predictions import Predictions
 from cnn_jax.analysis.run_record import RunRecord, read_record
 from cnn_jax.analysis.run_report import Findings, write_run_report
 from cnn_jax.analysis.summary import Summary, summarize
 from cnn_jax.errors import InputError
-from cnn_jax.models.registry import build_model
-from cnn_jax.training.feeding import eval_batches
+from cnn_jax.training.evaluation import evaluate_state
 from cnn_jax.training.member_directory import member_directories
-from cnn_jax.training.objective import single_logit
+from cnn_jax.training.network import build_network
 from cnn_jax.training.pictures import predictions
 from cnn_jax.training.restore import restore_run
-from cnn_jax.training.setup import sharded_eval_step
-from cnn_jax.training.state import model_variables
 from experiments import command_line
 
 _WORKDIR = flags.DEFINE_list("workdir", None, "the run directories, with commas between them")
@@ -110,11 +104,7 @@ def _summary(record: RunRecord) -> Summary | None:
     config, spec = record.config, record.spec
     if spec is None:
         return None
-    model = build_model(
-        num_classes=spec.num_classes,
-        single_logit=single_logit(config.train, spec),
-        **dataclasses.asdict(config.model),
-    )
+    model = build_network(config, spec)
     return summarize(model, spec.image_shape)
 
 
@@ -123,12 +113,7 @@ def predict(record: RunRecord) -> tuple[int, Predictions]:
     which = "best" if record.config.train.patience and record.result else "last"
     experiment, step, state = restore_run(record.workdir, which=which, data_dir=_DATA_DIR.value)
     test = experiment.dataset.test
-    evaluation = evaluate(
-        jax.jit(sharded_eval_step(experiment, test_views=True)),
-        model_variables(state),
-        eval_batches(experiment, test),
-        examples=len(test),
-    )
+    evaluation = evaluate_state(experiment, state, test)
     return step, predictions(experiment, test, evaluation)
 
 

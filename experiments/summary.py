@@ -5,7 +5,6 @@
 FLOPs are for one image at inference, a multiply-add counted as two; padded taps count.
 """
 
-import dataclasses
 import json
 import sys
 from collections.abc import Sequence
@@ -19,8 +18,7 @@ from cnn_jax.analysis.summary import Summary, summarize
 from cnn_jax.analysis.tables import LAYER_COLUMNS, byte_text, layer_cells, times
 from cnn_jax.config_checks import validate
 from cnn_jax.data.datasets import dataset_spec
-from cnn_jax.models.registry import build_model
-from cnn_jax.training.objective import single_logit
+from cnn_jax.training.network import build_network
 from experiments import command_line
 
 _CONFIG = command_line.define_config()
@@ -33,11 +31,7 @@ def main(argv: Sequence[str]) -> None:
     config = command_line.read_config(_CONFIG)
     validate(config)
     spec = dataset_spec(config.data)
-    model = build_model(
-        num_classes=spec.num_classes,
-        single_logit=single_logit(config.train, spec),
-        **dataclasses.asdict(config.model),
-    )
+    model = build_network(config, spec)
     summary = summarize(model, spec.image_shape)
     if _FORMAT.value == "json":
         print(json.dumps({"config": config.name, "model": config.model.name} | summary.as_json()))

@@ -43,6 +43,7 @@ FORBIDDEN = {
 # These alone may know both the data and the models.
 SEE_EVERYTHING = {
     "cnn_jax.training.loop",
+    "cnn_jax.training.network",
     "cnn_jax.training.setup",
     "cnn_jax.training.predictor",
 }

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from cnn_jax.analysis import drawing, page, plots
 from cnn_jax.analysis.calibration import calibration_error, reliability
-from cnn_jax.analysis.evaluation import confusion_matrix, per_class, per_label
+from cnn_jax.analysis.class_scores import confusion_matrix, per_class, per_label
 from cnn_jax.analysis.page import Html, name, tag
 from cnn_jax.analysis.predictions import Predictions, Shown, confused_pairs, examples
 from cnn_jax.analysis.run_record import RunRecord

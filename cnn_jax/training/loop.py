@@ -10,17 +10,15 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
-from cnn_jax.analysis.evaluation import Evaluation, evaluate
 from cnn_jax.config import Config, steps_per_epoch
 from cnn_jax.config_checks import validate
 from cnn_jax.data.augment import AugmentFn
 from cnn_jax.data.datasets import Split
-from cnn_jax.data.resident import Feeder
-from cnn_jax.data.streaming import StreamFeeder
 from cnn_jax.models.registry import count_parameters
 from cnn_jax.training import provenance
 from cnn_jax.training.checkpoint import Checkpoints
 from cnn_jax.training.clock import Clock
+from cnn_jax.training.evaluation import Evaluation, evaluate
 from cnn_jax.training.feeding import eval_batches, feed_line, make_feeder
 from cnn_jax.training.finite import finite
 from cnn_jax.training.interruption import StopRequest, stop_on_signals
@@ -159,9 +157,6 @@ class Run:
                 self.experiment, dataset.validation
             )
 
-    def _feeder(self) -> Feeder | StreamFeeder:
-        return make_feeder(self.experiment, self.start_step)
-
     def start(self) -> TrainState:
         """Returns the state to go on from: the last checkpoint's, else a new one."""
         self.sums = []  # of the steps since the last row, by an earlier process
@@ -178,7 +173,7 @@ class Run:
                 self.start_step, state = 0, initial_state(self.experiment, source)
         self._introduce(state.params)
         with self.clock.stage("data"):
-            self.feeder = self._feeder()
+            self.feeder = make_feeder(self.experiment, self.start_step)
         self._compile(state)
         return state
 

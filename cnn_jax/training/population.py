@@ -176,9 +176,6 @@ class PopulationRun(Run):
             self._compile(placed)
         return placed
 
-    def _feeder(self) -> None:
-        """Is made by `_seat`, for the members seated."""
-
     def _compile(self, states: PyTree) -> None:
         count = len(self._seated())
         self.display.say(f"compiling for {count} members …")

@@ -15,9 +15,10 @@ from cnn_jax.data.normalization import Normalization, normalize, to_unit
 from cnn_jax.data.sources.image_file import decode_image
 from cnn_jax.data.spec import Spec
 from cnn_jax.errors import InputError
-from cnn_jax.models.registry import build_model, variable_shapes
+from cnn_jax.models.registry import variable_shapes
 from cnn_jax.training.checkpoint import Checkpoints, abstract
-from cnn_jax.training.objective import sigmoid_each, single_logit
+from cnn_jax.training.network import build_network
+from cnn_jax.training.objective import sigmoid_each
 from cnn_jax.training.parallel import compile_step, make_mesh, replicated, shard_batch
 from cnn_jax.training.run_directory import NORMALIZATION, read_spec, single_config
 from cnn_jax.training.step import make_logits_fn
@@ -75,11 +76,7 @@ def load_predictor(workdir: Path, *, which: str = "last") -> Predictor:
     with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
         step = checkpoints.find(which)
         spec = read_spec(workdir)
-        model = build_model(
-            num_classes=spec.num_classes,
-            single_logit=single_logit(config.train, spec),
-            **dataclasses.asdict(config.model),
-        )
+        model = build_network(config, spec)
         mesh = make_mesh()
         shapes = variable_shapes(model, spec.image_shape)
         weights = "ema" if config.train.ema_decay else "params"

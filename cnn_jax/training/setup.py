@@ -22,7 +22,6 @@ from cnn_jax.data.normalization import Normalization, fit_normalization, normali
 from cnn_jax.data.resident import Feed, take_batch
 from cnn_jax.errors import InputError
 from cnn_jax.models.registry import (
-    build_model,
     initialize,
     parameters_from_images,
     variable_shapes,
@@ -31,7 +30,8 @@ from cnn_jax.models.rematerialization import blocks_of
 from cnn_jax.placement import place
 from cnn_jax.training.checkpoint import abstract
 from cnn_jax.training.losses import LossFn
-from cnn_jax.training.objective import make_eval_loss, make_loss, make_sums, single_logit
+from cnn_jax.training.network import build_network
+from cnn_jax.training.objective import make_eval_loss, make_loss, make_sums
 from cnn_jax.training.optimizer import Schedule, make_optimizer, make_schedule
 from cnn_jax.training.parallel import (
     AXIS,
@@ -127,11 +127,7 @@ def _parts(config: Config, dataset: Dataset, loss_fn: LossFn | None) -> dict[str
     schedule = make_schedule(config.optim, total_steps(config, examples))
     per_epoch = steps_per_epoch(config, examples)
     return {
-        "model": build_model(
-            num_classes=dataset.spec.num_classes,
-            single_logit=single_logit(config.train, dataset.spec),
-            **vars(config.model),
-        ),
+        "model": build_network(config, dataset.spec),
         "tx": make_optimizer(config.optim, schedule, steps_per_epoch=per_epoch),
         "learning_rate": schedule,
         "loss_fn": loss_fn or make_loss(config.train, dataset.spec, dataset.train.labels),

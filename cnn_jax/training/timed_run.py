@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 
 import jax
 
-from cnn_jax.analysis.evaluation import evaluate
 from cnn_jax.config import Config, is_population, with_fields
 from cnn_jax.config_checks import validate
 from cnn_jax.data.resident import Feeder
 from cnn_jax.errors import InputError
+from cnn_jax.training.evaluation import evaluate
 from cnn_jax.training.feeding import eval_batches, make_feeder
 from cnn_jax.training.metrics import spread
 from cnn_jax.training.parallel import replicated

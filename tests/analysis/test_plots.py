@@ -10,7 +10,7 @@ from PIL import Image
 
 from cnn_jax.analysis import drawing, plots
 from cnn_jax.analysis.calibration import calibration_error, reliability
-from cnn_jax.analysis.evaluation import confusion_matrix
+from cnn_jax.analysis.class_scores import confusion_matrix
 from tests.analysis.records import ROWS, predictions, record, row
 
 ONE = [("made up", [record()])]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from cnn_jax.analysis.evaluation import per_label
+from cnn_jax.analysis.class_scores import per_label
 from cnn_jax.analysis.predictions import Predictions
 from cnn_jax.analysis.run_record import read_record
 from cnn_jax.analysis.run_report import Findings, wilson_interval, write_run_report

@@ -3,7 +3,7 @@ import csv
 import numpy as np
 import pytest
 
-from cnn_jax.analysis.evaluation import per_class
+from cnn_jax.analysis.class_scores import per_class
 from cnn_jax.analysis.tables import write_confusion_matrix, write_per_class
 
 MATRIX = np.array([[3, 1], [0, 4]])

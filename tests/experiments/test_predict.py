@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnn_jax.analysis.evaluation import evaluate
+from cnn_jax.training.evaluation import evaluate
 from cnn_jax.training.feeding import eval_batches
 from cnn_jax.training.restore import restore_run
 from cnn_jax.training.setup import sharded_eval_step

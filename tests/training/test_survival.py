@@ -9,10 +9,10 @@ import jax
 import numpy as np
 import pytest
 
-from cnn_jax.analysis.evaluation import evaluate
 from cnn_jax.errors import InputError, RunError
 from cnn_jax.training import checkpoint
 from cnn_jax.training.checkpoint import Checkpoints
+from cnn_jax.training.evaluation import evaluate
 from cnn_jax.training.feeding import eval_batches
 from cnn_jax.training.interruption import Stopped
 from cnn_jax.training.loop import Run, train_and_evaluate
