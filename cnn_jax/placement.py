@@ -2,8 +2,18 @@
 
 import jax
 import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """Returns the sharding that puts a whole array on every device."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def sharded(mesh: Mesh) -> NamedSharding:
+    """Returns the sharding that splits the leading axis of an array over the devices."""
+    return NamedSharding(mesh, PartitionSpec(*mesh.axis_names))
 
 
 def place(arrays: PyTree, sharding: jax.sharding.Sharding) -> PyTree:
@@ -15,11 +25,6 @@ def place(arrays: PyTree, sharding: jax.sharding.Sharding) -> PyTree:
         return jax.make_array_from_callback(x.shape, sharding, np.asarray(x).__getitem__)
 
     return jax.tree.map(put, arrays)
-
-
-def everywhere(sharding: NamedSharding) -> NamedSharding:
-    """Returns the sharding that puts a whole array on every device of the same mesh."""
-    return NamedSharding(sharding.mesh, PartitionSpec())
 
 
 def shards(sharding: NamedSharding) -> int:

@@ -15,7 +15,7 @@ from jaxtyping import Array, Int, PyTree, UInt8
 
 from cnn_jax.data.datasets import Split
 from cnn_jax.data.order import epoch_order
-from cnn_jax.placement import everywhere, place, shards
+from cnn_jax.placement import place, replicated, shards
 
 
 class Feed(NamedTuple):
@@ -51,7 +51,7 @@ class Feeder:
 
     def __init__(self, split: Split, *, seed: int, batch_size: int, sharding: NamedSharding):
         self._seed, self._batch_size, self._size = seed, batch_size, len(split)
-        self._everywhere = everywhere(sharding)
+        self._everywhere = replicated(sharding.mesh)
         self._images = place(_padded(split.images, shards(sharding)), sharding)
         self._labels = place(_padded(split.labels, shards(sharding)), sharding)
         self._epoch, self._feed = -1, None

@@ -19,7 +19,7 @@ from jaxtyping import Float, UInt8
 
 from cnn_jax.data.normalization import Normalization
 from cnn_jax.errors import InputError, RunError
-from cnn_jax.training.parallel import replicated
+from cnn_jax.placement import replicated
 from cnn_jax.training.predictor import Predictor, compile_logits
 from cnn_jax.training.run_directory import write_json
 from cnn_jax.weights.files import read_safetensors

@@ -15,6 +15,7 @@ from cnn_jax.config_checks import validate
 from cnn_jax.data.augment import AugmentFn
 from cnn_jax.data.datasets import Split
 from cnn_jax.models.registry import count_parameters
+from cnn_jax.placement import replicated
 from cnn_jax.training import provenance
 from cnn_jax.training.checkpoint import Checkpoints
 from cnn_jax.training.clock import Clock
@@ -24,7 +25,7 @@ from cnn_jax.training.finite import finite
 from cnn_jax.training.interruption import StopRequest, stop_on_signals
 from cnn_jax.training.losses import LossFn
 from cnn_jax.training.metrics import compute, merge, score
-from cnn_jax.training.parallel import once_options, replicated
+from cnn_jax.training.parallel import once_options
 from cnn_jax.training.pictures import Pictures, reported
 from cnn_jax.training.processes import Agreement, is_first
 from cnn_jax.training.programs import calls, compile_programs, each_step, steps_at_once

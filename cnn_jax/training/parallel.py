@@ -8,11 +8,12 @@ from collections.abc import Callable
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh
 from jaxtyping import PyTree
 
 from cnn_jax.config import Train
 from cnn_jax.errors import InputError
+from cnn_jax.placement import place, replicated, sharded
 
 AXIS = "data"
 
@@ -38,16 +39,6 @@ def device_memory(mesh: Mesh) -> list[int]:
     """Returns the bytes of each device of this process that has memory of its own."""
     found = ((device.memory_stats() or {}).get("bytes_limit") for device in mesh.local_devices)
     return [limit for limit in found if limit]
-
-
-def replicated(mesh: Mesh) -> NamedSharding:
-    """Returns the sharding that puts a whole array on every device."""
-    return NamedSharding(mesh, PartitionSpec())
-
-
-def sharded(mesh: Mesh) -> NamedSharding:
-    """Returns the sharding that splits the leading axis of an array over the devices."""
-    return NamedSharding(mesh, PartitionSpec(AXIS))
 
 
 def shard_batch(batch: PyTree, mesh: Mesh) -> PyTree:
@@ -133,8 +124,7 @@ def _compile_pmap(
     step: Callable, example: tuple, options: dict | None, *, mesh: Mesh, donate: bool
 ) -> Callable:
     """pmap wants one argument that differs between the devices: here their numbers."""
-    spread = NamedSharding(mesh, PartitionSpec(AXIS))
-    numbers = jax.make_array_from_callback((mesh.size,), spread, np.arange(mesh.size).__getitem__)
+    numbers = place(np.arange(mesh.size), sharded(mesh))
     mapped = jax.pmap(
         lambda number, *arguments: step(*arguments),
         AXIS,

@@ -16,10 +16,11 @@ from cnn_jax.data.sources.image_file import decode_image
 from cnn_jax.data.spec import Spec
 from cnn_jax.errors import InputError
 from cnn_jax.models.registry import variable_shapes
+from cnn_jax.placement import replicated
 from cnn_jax.training.checkpoint import Checkpoints, abstract
 from cnn_jax.training.network import build_network
 from cnn_jax.training.objective import sigmoid_each
-from cnn_jax.training.parallel import compile_step, make_mesh, replicated, shard_batch
+from cnn_jax.training.parallel import compile_step, make_mesh, shard_batch
 from cnn_jax.training.run_directory import NORMALIZATION, read_spec, single_config
 from cnn_jax.training.step import make_logits_fn
 

@@ -17,9 +17,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 
 from cnn_jax.errors import InputError, RunError
+from cnn_jax.placement import replicated, sharded
 
 HEARTBEAT_SECONDS = 30  # without a sign of life, after which a process counts as dead
 LAG = 4  # steps between a request to stop and the step at which all processes heed it
@@ -107,8 +108,8 @@ class Agreement:
 
     def __init__(self, mesh: Mesh, reasons: Sequence[str]):
         self._reasons = (None, *reasons)
-        self._spread = NamedSharding(mesh, PartitionSpec(*mesh.axis_names))
-        self._any = jax.jit(jnp.max, out_shardings=NamedSharding(mesh, PartitionSpec()))
+        self._spread = sharded(mesh)
+        self._any = jax.jit(jnp.max, out_shardings=replicated(mesh))
         self._under_way: collections.deque[jax.Array] = collections.deque()
 
     def __call__(self, reason: str | None) -> str | None:

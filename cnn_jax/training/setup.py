@@ -27,7 +27,7 @@ from cnn_jax.models.registry import (
     variable_shapes,
 )
 from cnn_jax.models.rematerialization import blocks_of
-from cnn_jax.placement import place
+from cnn_jax.placement import place, replicated
 from cnn_jax.training.checkpoint import abstract
 from cnn_jax.training.losses import LossFn
 from cnn_jax.training.network import build_network
@@ -40,7 +40,6 @@ from cnn_jax.training.parallel import (
     make_mesh,
     once_options,
     own_share,
-    replicated,
     shard_batch,
 )
 from cnn_jax.training.parameter_paths import check_paths

@@ -19,13 +19,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import PartitionSpec
 from jaxtyping import PyTree
 
 from cnn_jax.config import Config, flatten, with_fields
 from cnn_jax.data.resident import Feed
 from cnn_jax.errors import RunError
-from cnn_jax.training.parallel import make_mesh, replicated
+from cnn_jax.placement import replicated, sharded
+from cnn_jax.training.host_trees import split_tree
+from cnn_jax.training.parallel import device_memory, make_mesh
 from cnn_jax.training.setup import (
     Experiment,
     fed_train_step,
@@ -142,7 +144,7 @@ class Stacked:
 
     def __init__(self, devices: int, *, loop: bool, options: dict[str, bool] | None = None):
         self.mesh, self._loop, self._options = make_mesh(devices), loop, options
-        self._spread = NamedSharding(self.mesh, PartitionSpec(*self.mesh.axis_names))
+        self._spread = sharded(self.mesh)
 
     def place(self, members: Sequence[PyTree]) -> PyTree:
         """Returns the members' trees stacked, shared out to the devices."""
@@ -151,11 +153,7 @@ class Stacked:
 
     def split(self, stacked: PyTree) -> list[PyTree]:
         """Returns one tree for each member."""
-        leaves, structure = jax.tree.flatten(stacked)
-        return [
-            jax.tree.unflatten(structure, [leaf[i] for leaf in leaves])
-            for i in range(len(leaves[0]))
-        ]
+        return split_tree(stacked)
 
     def with_rows(self, own: dict, name: str, rows: jax.Array) -> dict:
         """Returns the members' inputs with a row each of an array as one more."""
@@ -168,7 +166,7 @@ class Stacked:
         """
         whole = self._over_devices(self._over_members(f))
         compiled = _compile(whole, example, donate, self._options)
-        _check_memory(compiled.memory_analysis(), device_memory(self.mesh.devices.flat[0]))
+        _check_memory(compiled.memory_analysis(), min(device_memory(self.mesh), default=None))
         return compiled
 
     def _over_members(self, f: MemberFn) -> MemberFn:
@@ -188,11 +186,6 @@ def _compile(
     f: MemberFn, example: tuple, donate: bool, options: dict[str, bool] | None
 ) -> Callable:
     return jax.jit(f, donate_argnums=(0,) if donate else ()).lower(*example).compile(options)
-
-
-def device_memory(device: jax.Device) -> int | None:
-    """Returns how many bytes a device has for programs, None where it doesn't say."""
-    return (device.memory_stats() or {}).get("bytes_limit")
 
 
 def _check_memory(needs: Any, available: int | None) -> None:

@@ -7,8 +7,9 @@ import jax
 
 from cnn_jax.data.resident import EvalBatches
 from cnn_jax.models.registry import count_parameters
+from cnn_jax.placement import replicated
 from cnn_jax.training.feeding import feed_sharding, make_feeder
-from cnn_jax.training.parallel import compile_step, replicated
+from cnn_jax.training.parallel import compile_step
 from cnn_jax.training.setup import (
     Experiment,
     build_experiment,

@@ -19,7 +19,8 @@ from cnn_jax.data.streaming import (
     train_batches,
 )
 from cnn_jax.errors import InputError
-from cnn_jax.training.parallel import make_mesh, replicated, sharded
+from cnn_jax.placement import replicated, sharded
+from cnn_jax.training.parallel import make_mesh
 
 SIZE, BATCH, STEPS = 10, 4, 8
 IMAGES = np.arange(SIZE, dtype=np.uint8)[:, None, None, None] * np.ones((1, 2, 2, 1), np.uint8)

@@ -5,8 +5,9 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 from cnn_jax.errors import InputError
+from cnn_jax.placement import replicated
 from cnn_jax.training.checkpoint import Checkpoints, abstract
-from cnn_jax.training.parallel import make_mesh, replicated
+from cnn_jax.training.parallel import make_mesh
 
 
 def _state(value=0.0):

@@ -4,13 +4,8 @@ import numpy as np
 import pytest
 
 from cnn_jax.errors import InputError
-from cnn_jax.training.parallel import (
-    check_batch_size,
-    compile_step,
-    make_mesh,
-    replicated,
-    shard_batch,
-)
+from cnn_jax.placement import replicated
+from cnn_jax.training.parallel import check_batch_size, compile_step, make_mesh, shard_batch
 
 
 @pytest.mark.parametrize(("asked", "size"), [(0, 8), (1, 1), (3, 3), (8, 8)])

@@ -9,8 +9,8 @@ import pytest
 from cnn_jax.config import Augment, Optim, Population, flatten, with_fields
 from cnn_jax.data.resident import Feeder, MembersFeeder
 from cnn_jax.errors import RunError
+from cnn_jax.placement import replicated
 from cnn_jax.training.members import differing, member_configs
-from cnn_jax.training.parallel import replicated
 from cnn_jax.training.setup import (
     build_experiment,
     fed_train_step,
@@ -122,6 +122,6 @@ def test_every_strategy_gives_the_same(experiment, four, strategy, devices):
 
 
 def test_more_members_than_memory_are_refused(experiment, four, monkeypatch):
-    monkeypatch.setattr("cnn_jax.training.together.device_memory", lambda device: 1000)
+    monkeypatch.setattr("cnn_jax.training.together.device_memory", lambda mesh: [1000])
     with pytest.raises(RunError, match=r"needs .* GiB of each device, .* fewer members"):
         together(experiment, four[0], "vmap")
