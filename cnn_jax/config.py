@@ -39,7 +39,8 @@ PATH_SOURCES = ("image_folder", "npz")  # data.dir is the data itself
 class Augment:
     """Random changes of the training images; everything is off unless set.
 
-    What each strength means is said in full by the function of its name in `cnn_jax.data`.
+    What each strength means is said in full by the function of its name, as `random_rotation`, in
+    `cnn_jax.data.augment`.
     """
 
     border: str = "zero"  # what a moved image leaves behind: zero, edge or reflect

@@ -26,3 +26,10 @@ def test_the_examples_run(code):
 @pytest.mark.parametrize("name", configs.names())
 def test_every_config_is_named(name):
     assert f"`{name}`" in README
+
+
+def test_the_tree_names_every_file_of_the_library():
+    root = Path(__file__).parent.parent / "cnn_jax"
+    files = [path for path in root.rglob("*.py") if path.name != "__init__.py"]
+    by_folder = {"sources", "augment"}  # said as wholes
+    assert [p.name for p in files if p.parent.name not in by_folder and p.name not in README] == []

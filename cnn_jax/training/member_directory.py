@@ -1,6 +1,5 @@
 """A run directory for each member of a population, so that every command takes it for a run."""
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,6 @@ from cnn_jax.config import is_population
 from cnn_jax.errors import InputError
 from cnn_jax.training.checkpoint import Checkpoints
 from cnn_jax.training.run_directory import (
-    DATASET,
     MEMBERS,
     METRICS,
     NORMALIZATION,
@@ -20,6 +18,7 @@ from cnn_jax.training.run_directory import (
     member_directory,
     read_config,
     write_json,
+    write_spec,
 )
 from cnn_jax.training.setup import Experiment, abstract_state
 from cnn_jax.training.writers import Row, Writers, read_rows
@@ -70,7 +69,7 @@ def write_member(
     """
     directory = member_directory(workdir, number)
     create_run(directory, experiment.config)
-    write_json(directory / DATASET, dataclasses.asdict(experiment.dataset.spec))
+    write_spec(directory, experiment.dataset.spec)
     experiment.normalization.save(directory / NORMALIZATION)
     structure = jax.tree.structure(abstract_state(experiment))
     with Checkpoints(directory / "checkpoints") as checkpoints:
