@@ -56,6 +56,11 @@ def make_augment_fn(augment: Augment, num_classes: int) -> AugmentFn:
     population maps over them. A change so named is done, even where the config has it off.
 
     Raises InputError, when called, for a strength that isn't among `STRENGTHS`.
+
+    >>> augment_fn = jax.jit(make_augment_fn(Augment(flip=True, mixup=0.2), num_classes=10))
+    >>> batch = {"image": jnp.ones((4, 8, 8, 3)), "label": jnp.arange(4)}
+    >>> {name: array.shape for name, array in augment_fn(jax.random.key(0), batch).items()}
+    {'image': (4, 8, 8, 3), 'label': (4, 10)}
     """
 
     def augment_fn(
