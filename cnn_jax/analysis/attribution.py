@@ -37,7 +37,11 @@ class _Network:
 
 
 def of_class(logits: Float[Array, "n classes"], labels: Labels) -> Float[Array, " n"]:
-    """Returns each example's logit of its class."""
+    """Returns each example's logit of its class.
+
+    >>> of_class(jnp.array([[1.0, 2.0], [3.0, 4.0]]), jnp.array([1, 0])).tolist()
+    [2.0, 3.0]
+    """
     return jnp.take_along_axis(logits, labels[:, None], axis=1)[:, 0]
 
 
@@ -49,7 +53,14 @@ def saliency(
     *,
     prepare: Prepare = identity,
 ) -> Images:
-    """Returns the gradient of the class's logit by the pixels (arXiv 1312.6034, section 3)."""
+    """Returns the gradient of the class's logit by the pixels (arXiv 1312.6034, section 3).
+
+    >>> from cnn_jax.models.registry import build_model
+    >>> model, images = build_model("fashion_convnet", 10), jnp.ones((2, 28, 28, 1))
+    >>> variables = initialize(jax.random.key(0), model=model, image_shape=(28, 28, 1))
+    >>> saliency(model, variables, images, jnp.array([3, 7])).shape
+    (2, 28, 28, 1)
+    """
     return _Network(model, prepare).gradient(variables, images, labels)
 
 
@@ -67,6 +78,13 @@ def smooth_grad(
     """Returns the mean gradient over noisy copies of the images (SmoothGrad, arXiv 1706.03825).
 
     `noise` is the deviation of the Gaussian noise as a share of each image's range of values.
+
+    >>> from cnn_jax.models.registry import build_model
+    >>> model, images = build_model("fashion_convnet", 10), jnp.ones((2, 28, 28, 1))
+    >>> variables = initialize(jax.random.key(0), model=model, image_shape=(28, 28, 1))
+    >>> arrays = (variables, images, jnp.array([3, 7]))
+    >>> smooth_grad(jax.random.key(1), model, *arrays, samples=4).shape
+    (2, 28, 28, 1)
     """
     spread = images.max((1, 2, 3), keepdims=True) - images.min((1, 2, 3), keepdims=True)
     step = _SmoothStep(_Network(model, prepare))
@@ -107,6 +125,15 @@ def integrated_gradients(
     (image − baseline) times the mean gradient on the straight way between them (arXiv 1703.01365),
     by the midpoint rule. The shares of an image sum up to logit(image) − logit(baseline), the more
     exactly the more steps: this is the method's completeness.
+
+    >>> from cnn_jax.models.registry import build_model
+    >>> model, images = build_model("fashion_convnet", 10), jnp.ones((2, 28, 28, 1))
+    >>> variables = initialize(jax.random.key(0), model=model, image_shape=(28, 28, 1))
+    >>> shares = integrated_gradients(model, variables, images, jnp.array([3, 7]))
+    >>> logits, black = (model.apply(variables, x, train=False) for x in (images, 0 * images))
+    >>> change = of_class(logits - black, jnp.array([3, 7]))
+    >>> bool(jnp.allclose(shares.sum((1, 2, 3)), change, atol=1e-3))
+    True
     """
     baseline = jnp.broadcast_to(jnp.asarray(baseline, images.dtype), images.shape)
     along = (jnp.arange(steps, dtype=images.dtype) + 0.5) / steps
@@ -148,6 +175,13 @@ def grad_cam(
 
     Raises:
       InputError: the model has no such layer.
+
+    >>> from cnn_jax.models.registry import build_model
+    >>> model, images = build_model("fashion_convnet", 10), jnp.ones((2, 28, 28, 1))
+    >>> variables = initialize(jax.random.key(0), model=model, image_shape=(28, 28, 1))
+    >>> maps = grad_cam(model, variables, images, jnp.array([3, 7]), layer="conv1")
+    >>> maps.shape, bool((maps >= 0).all())
+    ((2, 28, 28), True)
     """
 
     def score(offset: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -181,6 +215,12 @@ def occlusion(
 
     Raises:
       ValueError: if the stride is larger than the window, which leaves pixels uncovered.
+
+    >>> from cnn_jax.models.registry import build_model
+    >>> model, images = build_model("fashion_convnet", 10), jnp.ones((2, 28, 28, 1))
+    >>> variables = initialize(jax.random.key(0), model=model, image_shape=(28, 28, 1))
+    >>> occlusion(model, variables, images, jnp.array([3, 7]), window=14, stride=7).shape
+    (2, 28, 28)
     """
     if stride > window:
         raise ValueError(f"a stride of {stride} leaves pixels out between windows of {window}")
@@ -233,7 +273,11 @@ class _OcclusionStep:
 
 
 def per_pixel(attribution: Images) -> Map:
-    """Returns one number a pixel: the largest magnitude over the channels."""
+    """Returns one number a pixel: the largest magnitude over the channels.
+
+    >>> per_pixel(jnp.array([-3.0, 2.0]).reshape(1, 1, 1, 2)).tolist()
+    [[[3.0]]]
+    """
     return jnp.abs(attribution).max(-1)
 
 
@@ -249,6 +293,14 @@ def randomize_layers(
 
     For the sanity check of arXiv 1810.03292: an explanation that stays the same when the weights
     are made random from the last layer on explains the image, not the network.
+
+    >>> from cnn_jax.models.registry import build_model
+    >>> model, shape = build_model("fashion_convnet", 10), (28, 28, 1)
+    >>> old = initialize(jax.random.key(0), model=model, image_shape=shape)
+    >>> new = randomize_layers(jax.random.key(1), model, old, image_shape=shape, layers=["logits"])
+    >>> was, now = old["params"], new["params"]
+    >>> [n for n in now if bool((now[n]["kernel"] != was[n]["kernel"]).any())]
+    ['logits']
     """
     fresh = initialize(key, model=model, image_shape=image_shape)
 

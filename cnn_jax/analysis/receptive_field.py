@@ -1,4 +1,8 @@
-"""What part of the image a unit sees: as the layers' geometry says, and as gradients show."""
+"""What part of the image a unit sees: as the layers' geometry says, and as gradients show.
+
+Source of the geometry: Araujo, Norris and Sim, "Computing Receptive Fields of Convolutional Neural
+Networks", Distill 2019.
+"""
 
 from typing import NamedTuple
 
@@ -49,6 +53,10 @@ def theoretical_box(
 
     Raises:
       InputError: the model has no such layer, or the images are too small for it.
+
+    >>> from cnn_jax.models.registry import build_model
+    >>> theoretical_box(build_model("lenet", 10), (28, 28, 1), layer="pool1", position=(3, 3))
+    Box(top=4, left=4, bottom=10, right=10)
     """
     fields = theoretical_fields(model, image_shape)
     if layer not in fields:
@@ -85,6 +93,13 @@ def measured_field(
 
     Raises:
       InputError: the model has no such layer.
+
+    >>> from cnn_jax.models.registry import build_model, initialize
+    >>> model, images = build_model("lenet", 10), jnp.ones((1, 28, 28, 1))
+    >>> variables = initialize(jax.random.key(0), model=model, image_shape=(28, 28, 1))
+    >>> field = measured_field(model, variables, images, layer="conv1")
+    >>> field.shape, int((field > 0).sum())  # a window of 5 by 5
+    ((28, 28), 25)
     """
 
     def answer(images: Images) -> Float[Array, ""]:

@@ -5,6 +5,9 @@ their own padding and size checks from here, so formula and layer cannot drift a
 
 FLOPs count a multiply-add as two. Taps that fall on padding count like any other, and a bias costs
 one addition for each output. All FLOP counts are for one example.
+
+Sources: Dumoulin and Visin 2016 for sizes, transposed ones in chapter 4 (arXiv 1603.07285); Araujo,
+Norris and Sim, "Computing Receptive Fields of Convolutional Neural Networks", Distill 2019.
 """
 
 import math
@@ -34,7 +37,12 @@ def per_dimension(value: int | Sequence[int], rank: int, name: str) -> tuple[int
 
 
 def effective_window(window: int, dilation: int) -> int:
-    """Returns the inputs that a dilated window spans, holes included: d (f − 1) + 1."""
+    """Returns the inputs that a dilated window spans, holes included: d (f − 1) + 1.
+
+    >>> from cnn_jax.layers.arithmetic import effective_window
+    >>> effective_window(3, 1), effective_window(3, 2)
+    (3, 5)
+    """
     return dilation * (window - 1) + 1
 
 
@@ -100,7 +108,8 @@ def output_size(
         n: length of the input.
         window: length f of the window, dilation aside.
         stride: steps s between windows.
-        padding: "SAME", "VALID", p on both sides, or a pair (low, high).
+        padding: "SAME", "VALID", p on both sides, or a pair (low, high). The default is 0, which is
+            "VALID"; that of `conv2d` is "SAME".
         dilation: distance between the window's taps.
 
     Raises:
@@ -148,6 +157,10 @@ def transposed_padding(
     The input is stretched by putting stride − 1 zeros between neighbours. "SAME" and "VALID" are
     those of the forward convolution; numbers are padding of the stretched input itself, as in
     Flax. (PyTorch's `padding=p` crops instead: it is f − 1 − p here.)
+
+    >>> from cnn_jax.layers.arithmetic import transposed_padding
+    >>> transposed_padding(3, stride=2), transposed_padding(3, stride=2, padding="VALID")
+    ((2, 1), (2, 2))
     """
     span = effective_window(window, dilation)
     if padding == "SAME":
@@ -274,7 +287,12 @@ def dense_parameters(features_in: int, features_out: int, *, bias: bool = True) 
 
 
 def norm_parameters(channels: int, *, scale: bool = True, bias: bool = True) -> int:
-    """Returns the learned scales and biases of a normalisation; running statistics are not."""
+    """Returns the learned scales and biases of a normalisation; running statistics are not.
+
+    >>> from cnn_jax.layers.arithmetic import norm_parameters
+    >>> norm_parameters(16), norm_parameters(16, scale=False)
+    (32, 16)
+    """
     return channels * (scale + bias)
 
 
@@ -318,13 +336,22 @@ def conv_transpose_flops(
 
     Each input is multiplied with every tap of every output channel and added: multiplications
     with the zeros of the stretched input are not counted, what falls outside the output is.
+
+    >>> from cnn_jax.layers.arithmetic import conv_transpose_flops
+    >>> conv_transpose_flops((7, 7), (14, 14), (4, 4), 8, 3)
+    38220
     """
     scattered = 2 * math.prod(inputs) * math.prod(window) * channels_in * channels_out
     return scattered + bias * math.prod(output) * channels_out
 
 
 def dense_flops(features_in: int, features_out: int, *, bias: bool = True) -> int:
-    """Returns the FLOPs of a dense layer: outputs × (2 × inputs + bias)."""
+    """Returns the FLOPs of a dense layer: outputs × (2 × inputs + bias).
+
+    >>> from cnn_jax.layers.arithmetic import dense_flops
+    >>> dense_flops(3072, 100)
+    614500
+    """
     return features_out * (2 * features_in + bias)
 
 
@@ -332,10 +359,19 @@ def pool_flops(output: Sequence[int], window: Sequence[int], channels: int) -> i
     """Returns the FLOPs of a pooling: one for each element of each window.
 
     That is f − 1 comparisons or additions, and one comparison or division to finish.
+
+    >>> from cnn_jax.layers.arithmetic import pool_flops
+    >>> pool_flops((14, 14), (2, 2), 6)
+    4704
     """
     return math.prod(output) * math.prod(window) * channels
 
 
 def norm_flops(shape: Sequence[int]) -> int:
-    """Returns the FLOPs of batch normalisation at inference on (*spatial, C): scale and shift."""
+    """Returns the FLOPs of batch normalisation at inference on (*spatial, C): scale and shift.
+
+    >>> from cnn_jax.layers.arithmetic import norm_flops
+    >>> norm_flops((28, 28, 6))
+    9408
+    """
     return 2 * math.prod(shape)

@@ -105,7 +105,13 @@ def conv1d(
     bias: Bias = None,
     **options: Unpack[ConvOptions],
 ) -> Float[Array, "n ow c_out"]:
-    """Convolves (N, W, C_in) with (W, C_in / groups, C_out); options and errors as in `conv`."""
+    """Convolves (N, W, C_in) with (W, C_in / groups, C_out); options and errors as in `conv`.
+
+    >>> import jax.numpy as jnp
+    >>> from cnn_jax.layers.conv import conv1d
+    >>> conv1d(jnp.ones((1, 100, 4)), jnp.ones((5, 4, 8)), stride=2).shape
+    (1, 50, 8)
+    """
     _check_ranks(x, kernel, 1)
     return conv(x, kernel, bias, **options)
 
@@ -133,7 +139,13 @@ def conv3d(
     bias: Bias = None,
     **options: Unpack[ConvOptions],
 ) -> Float[Array, "n od oh ow c_out"]:
-    """Convolves (N, D, H, W, C_in) with (D, H, W, C_in / groups, C_out); otherwise as `conv`."""
+    """Convolves (N, D, H, W, C_in) with (D, H, W, C_in / groups, C_out); otherwise as `conv`.
+
+    >>> import jax.numpy as jnp
+    >>> from cnn_jax.layers.conv import conv3d
+    >>> conv3d(jnp.ones((1, 4, 8, 8, 1)), jnp.ones((3, 3, 3, 1, 2)), padding="VALID").shape
+    (1, 2, 6, 6, 2)
+    """
     _check_ranks(x, kernel, 3)
     return conv(x, kernel, bias, **options)
 
@@ -152,6 +164,13 @@ def depthwise_conv2d(
 
     Raises:
         ValueError: if the kernel's outputs are not a multiple of the channels; else as `conv`.
+
+    Source: Howard et al. 2017, section 3.1 (arXiv 1704.04861), where the multiplier is 1.
+
+    >>> import jax.numpy as jnp
+    >>> from cnn_jax.layers.conv import depthwise_conv2d
+    >>> depthwise_conv2d(jnp.ones((1, 8, 8, 3)), jnp.ones((3, 3, 1, 6)), stride=2).shape
+    (1, 4, 4, 6)
     """
     _check_ranks(x, kernel, 2)
     return conv(x, kernel, bias, **options, groups=x.shape[-1])
@@ -184,6 +203,8 @@ def conv_transpose(
     Raises:
         ValueError: for ranks, channels or options that do not fit, or when no output is left.
 
+    Source: Dumoulin and Visin 2016, chapter 4 (arXiv 1603.07285).
+
     >>> import jax.numpy as jnp
     >>> from cnn_jax.layers.conv import conv_transpose
     >>> conv_transpose(jnp.ones((1, 7, 7, 8)), jnp.ones((4, 4, 8, 3)), stride=2).shape
@@ -210,7 +231,13 @@ def conv_transpose1d(
     bias: Bias = None,
     **options: Unpack[TransposeOptions],
 ) -> Float[Array, "n ow c_out"]:
-    """Upsamples (N, W, C_in) with (W, C_in, C_out); options and errors as in `conv_transpose`."""
+    """Upsamples (N, W, C_in) with (W, C_in, C_out); options and errors as in `conv_transpose`.
+
+    >>> import jax.numpy as jnp
+    >>> from cnn_jax.layers.conv import conv_transpose1d
+    >>> conv_transpose1d(jnp.ones((1, 50, 8)), jnp.ones((4, 8, 4)), stride=2).shape
+    (1, 100, 4)
+    """
     _check_ranks(x, kernel, 1)
     return conv_transpose(x, kernel, bias, **options)
 
@@ -221,7 +248,14 @@ def conv_transpose2d(
     bias: Bias = None,
     **options: Unpack[TransposeOptions],
 ) -> Float[Array, "n oh ow c_out"]:
-    """Upsamples (N, H, W, C_in) with (H, W, C_in, C_out); otherwise as `conv_transpose`."""
+    """Upsamples (N, H, W, C_in) with (H, W, C_in, C_out); otherwise as `conv_transpose`.
+
+    >>> import jax.numpy as jnp
+    >>> from cnn_jax.layers.conv import conv_transpose2d
+    >>> x, kernel = jnp.ones((1, 7, 7, 8)), jnp.ones((4, 4, 8, 3))
+    >>> conv_transpose2d(x, kernel, stride=2, padding="VALID").shape
+    (1, 16, 16, 3)
+    """
     _check_ranks(x, kernel, 2)
     return conv_transpose(x, kernel, bias, **options)
 
@@ -232,7 +266,13 @@ def conv_transpose3d(
     bias: Bias = None,
     **options: Unpack[TransposeOptions],
 ) -> Float[Array, "n od oh ow c_out"]:
-    """Upsamples (N, D, H, W, C_in) with (D, H, W, C_in, C_out); otherwise as `conv_transpose`."""
+    """Upsamples (N, D, H, W, C_in) with (D, H, W, C_in, C_out); otherwise as `conv_transpose`.
+
+    >>> import jax.numpy as jnp
+    >>> from cnn_jax.layers.conv import conv_transpose3d
+    >>> conv_transpose3d(jnp.ones((1, 2, 4, 4, 2)), jnp.ones((2, 2, 2, 2, 1)), stride=2).shape
+    (1, 4, 8, 8, 1)
+    """
     _check_ranks(x, kernel, 3)
     return conv_transpose(x, kernel, bias, **options)
 

@@ -31,6 +31,13 @@ def spatial_dropout(
     """Zeroes whole channels of (N, *spatial, C), each with probability `rate` (arXiv 1411.4280).
 
     Raises ValueError for a Python rate outside [0, 1).
+
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from cnn_jax.layers.dropout import spatial_dropout
+    >>> y = spatial_dropout(jax.random.key(0), jnp.ones((2, 4, 4, 8)), rate=0.5)
+    >>> sorted(set(y.ravel().tolist())), bool((y == y[:, :1, :1]).all())
+    ([0.0, 2.0], True)
     """
     return _drop(key, x, rate, (x.shape[0], *(1,) * (x.ndim - 2), x.shape[-1]))
 
@@ -40,6 +47,13 @@ def drop_path(key: PRNGKey, x: Float[Array, "n *rest"], *, rate: Rate) -> Float[
 
     To be put on a residual branch before it is added. Raises ValueError for a Python rate outside
     [0, 1).
+
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from cnn_jax.layers.dropout import drop_path
+    >>> y = drop_path(jax.random.key(0), jnp.ones((8, 3)), rate=0.5)
+    >>> sorted({tuple(example) for example in y.tolist()})
+    [(0.0, 0.0, 0.0), (2.0, 2.0, 2.0)]
     """
     return _drop(key, x, rate, (x.shape[0], *(1,) * (x.ndim - 1)))
 

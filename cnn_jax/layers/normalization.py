@@ -44,6 +44,14 @@ def batch_norm(
             the whole batch. Every device must hold the same number of examples.
 
     Source: Ioffe and Szegedy 2015, algorithms 1 and 2 (arXiv 1502.03167).
+
+    >>> import jax.numpy as jnp
+    >>> from cnn_jax.layers.normalization import batch_norm
+    >>> x, scale, bias = jnp.array([[1.0], [5.0]]), jnp.ones(1), jnp.zeros(1)
+    >>> mean, var = jnp.zeros(1), jnp.ones(1)
+    >>> y, (mean, var) = batch_norm(x, scale, bias, mean, var, train=True)
+    >>> y.round(2).tolist(), round(mean.item(), 2), round(var.item(), 2)
+    ([[-1.0], [1.0]], 0.3, 1.3)
     """
     if not train:
         wide = widen(x)
@@ -69,6 +77,11 @@ def layer_norm(
     """Normalises each vector along the last axis, then scales and shifts it; None does neither.
 
     Source: Ba, Kiros and Hinton 2016 (arXiv 1607.06450).
+
+    >>> import jax.numpy as jnp
+    >>> from cnn_jax.layers.normalization import layer_norm
+    >>> layer_norm(jnp.array([[1.0, 3.0], [2.0, 8.0]]), None, None).round(2).tolist()
+    [[-1.0, 1.0], [-1.0, 1.0]]
     """
     own = _moments(x, (-1,))
     y = _normalise(own.distances, own.mean, own.var, scale, bias, epsilon)
@@ -92,6 +105,11 @@ def group_norm(
         ValueError: if the channels cannot be split into so many groups.
 
     Source: Wu and He 2018 (arXiv 1803.08494).
+
+    >>> import jax.numpy as jnp
+    >>> from cnn_jax.layers.normalization import group_norm
+    >>> group_norm(jnp.array([[1.0, 3.0, 20.0, 80.0]]), None, None, groups=2).round(2).tolist()
+    [[-1.0, 1.0, -1.0, 1.0]]
     """
     channels = x.shape[-1]
     if groups < 1 or channels % groups:
@@ -125,6 +143,12 @@ def local_response_norm(
         ValueError: if size is even or less than 1.
 
     Source: Krizhevsky, Sutskever and Hinton 2012, section 3.3.
+
+    >>> import jax.numpy as jnp
+    >>> from cnn_jax.layers.normalization import local_response_norm
+    >>> y = local_response_norm(jnp.ones((1, 4)), size=3, k=2.0, alpha=1.0, beta=1.0)
+    >>> (1 / y).round(2).tolist()
+    [[4.0, 5.0, 5.0, 4.0]]
     """
     if size < 1 or size % 2 == 0:
         raise ValueError(f"size must be odd, to be centred on a channel, not {size}")

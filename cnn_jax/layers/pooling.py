@@ -90,12 +90,25 @@ def global_max_pool(x: Float[Array, "n *spatial c"]) -> Float[Array, "n c"]:
     """Takes the largest element of each channel: (N, *spatial, C) to (N, C).
 
     Where several are equally large, they share the gradient equally.
+
+    >>> import jax.numpy as jnp
+    >>> from cnn_jax.layers.pooling import global_max_pool
+    >>> global_max_pool(jnp.arange(8.0).reshape(1, 2, 2, 2)).tolist()
+    [[6.0, 7.0]]
     """
     return x.max(axis=_spatial_axes(x))
 
 
 def global_avg_pool(x: Float[Array, "n *spatial c"]) -> Float[Array, "n c"]:
-    """Takes the mean of each channel, summed in float32 at least: (N, *spatial, C) to (N, C)."""
+    """Takes the mean of each channel, summed in float32 at least: (N, *spatial, C) to (N, C).
+
+    Source: Lin, Chen and Yan 2013, section 3.2 (arXiv 1312.4400).
+
+    >>> import jax.numpy as jnp
+    >>> from cnn_jax.layers.pooling import global_avg_pool
+    >>> global_avg_pool(jnp.arange(8.0).reshape(1, 2, 2, 2)).tolist()
+    [[3.0, 4.0]]
+    """
     return widen(x).mean(axis=_spatial_axes(x)).astype(x.dtype)
 
 

@@ -29,6 +29,10 @@ def cross_entropy(
     With smoothing s the target is 1 - s + s / classes for the label and s / classes for the others
     (Szegedy et al., arXiv 1512.00567, section 7). Class weights multiply the terms of the sum over
     the classes, as PyTorch's do; PyTorch then divides a batch by its weights, we by its examples.
+
+    >>> losses = cross_entropy(jnp.zeros((2, 10)), jnp.array([3, 7]))
+    >>> losses.shape, round(losses[0].item(), 4)  # ln 10, which guessing has
+    ((2,), 2.3026)
     """
     log_p = jax.nn.log_softmax(widen(logits))
     weighted = log_p if class_weights is None else log_p * class_weights.astype(log_p.dtype)[None]
@@ -52,6 +56,10 @@ def binary_cross_entropy(
 
     With smoothing s a target t is t · (1 - s) + s / 2. A class's weight multiplies the loss where
     the class is there, as PyTorch's `pos_weight`.
+
+    >>> losses = binary_cross_entropy(jnp.zeros((2, 10)), jnp.array([3, 7]))
+    >>> losses.shape, round(losses[0].item(), 4)  # ln 2, which guessing has
+    ((2,), 0.6931)
     """
     logits = widen(logits)
     targets = targets_of(labels, logits)
@@ -74,5 +82,10 @@ def targets_of(labels: Labels, logits: Float[Array, "n classes"]) -> Float[Array
 
 
 def of_labels(loss: Callable[..., jax.Array], **options: Any) -> LossFn:
-    """Returns loss_fn(logits, batch), as the step takes it, of a loss of logits and labels."""
+    """Returns loss_fn(logits, batch), as the step takes it, of a loss of logits and labels.
+
+    >>> loss_fn = of_labels(cross_entropy, label_smoothing=0.1)
+    >>> loss_fn(jnp.zeros((2, 10)), {"label": jnp.array([3, 7])}).shape
+    (2,)
+    """
     return lambda logits, batch: loss(logits, batch["label"], **options)

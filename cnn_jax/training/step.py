@@ -58,6 +58,21 @@ def make_train_step(
 
     Besides the sums there is `nonfinite`, the first parameter whose gradient is not finite, counted
     as in `jax.tree.leaves(params)`; -1 where all are.
+
+    >>> import jax, optax
+    >>> import jax.numpy as jnp
+    >>> from cnn_jax.models.registry import build_model, initialize
+    >>> from cnn_jax.training.losses import cross_entropy, of_labels
+    >>> from cnn_jax.training.state import create_train_state
+    >>> from cnn_jax.training.step import make_train_step
+    >>> model, tx = build_model("fashion_convnet", 10), optax.sgd(0.1)
+    >>> variables = initialize(jax.random.key(0), model=model, image_shape=(28, 28, 1))
+    >>> train_step = make_train_step(model, tx, of_labels(cross_entropy), lambda key, batch: batch)
+    >>> step, state = jax.jit(train_step, donate_argnums=0), create_train_state(variables, tx)
+    >>> batch = {"image": jnp.ones((4, 28, 28, 1)), "label": jnp.arange(4)}
+    >>> state, sums = step(state, batch, jax.random.key(1))
+    >>> int(state.step), int(sums["examples"])
+    (1, 4)
     """
 
     def gradient(params: PyTree, batch_stats: PyTree, batch: Batch, key: jax.Array) -> tuple:

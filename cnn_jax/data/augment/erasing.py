@@ -17,7 +17,12 @@ def box_mask(
     *,
     shape: tuple[int, int],
 ) -> Bool[Array, "n h w 1"]:
-    """Returns which pixels of (H, W) images lie in a box; boxes may reach beyond the image."""
+    """Returns which pixels of (H, W) images lie in a box; boxes may reach beyond the image.
+
+    >>> one, two = jnp.array([1]), jnp.array([2])
+    >>> box_mask(one, one, one, two, shape=(3, 3))[0, :, :, 0].astype(int).tolist()
+    [[0, 0, 0], [0, 1, 1], [0, 0, 0]]
+    """
     h, w = shape
     top, left, height, width = (a[:, None] for a in (top, left, height, width))
     rows = (jnp.arange(h)[None] >= top) & (jnp.arange(h)[None] < top + height)
@@ -29,6 +34,10 @@ def random_cutout(key: PRNGKey, images: Images, *, size: int, fill: Strength = 0
     """Paints over a square of `size` pixels around a random pixel (arXiv 1708.04552).
 
     The centre is anywhere in the image, so that part of the square may lie outside.
+
+    >>> images = random_cutout(jax.random.key(0), jnp.ones((2, 8, 8, 3)), size=4)
+    >>> images.shape, sorted(set(images.ravel().tolist()))
+    ((2, 8, 8, 3), [0.5, 1.0])
     """
     n, h, w, _ = images.shape
     centres = jax.random.randint(key, (2, n), 0, jnp.asarray([[h], [w]]))
@@ -43,6 +52,10 @@ def random_erasing(key: PRNGKey, images: Images, *, probability: Strength) -> Im
 
     The box takes 2% to 33% of the image, its aspect ratio is from 0.3 to 10/3, it lies inside, and
     each value in it is drawn evenly from [0, 1].
+
+    >>> erased = random_erasing(jax.random.key(0), jnp.ones((1, 32, 32, 3)), probability=1.0)
+    >>> erased.shape, bool(0.02 < (erased < 1).mean() < 0.33)
+    ((1, 32, 32, 3), True)
     """
     n, h, w, _ = images.shape
     choose_key, box_key, noise_key = jax.random.split(key, 3)

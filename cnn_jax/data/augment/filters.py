@@ -13,6 +13,11 @@ def gaussian_blur(images: Images, *, sigma: PerImage) -> Images:
 
     Each axis is multiplied by a dense matrix, so that sigma may be traced and every image may have
     its own.
+
+    >>> images = jnp.zeros((1, 5, 5, 1)).at[0, 2, 2, 0].set(1.0)
+    >>> blurred = gaussian_blur(images, sigma=0.5)[0, :, :, 0]
+    >>> [round(value.item(), 2) for value in (blurred[2, 2], blurred[2, 3], blurred.sum())]
+    [0.62, 0.08, 1.0]
     """
     _, h, w, _ = images.shape
     sigma = jnp.asarray(sigma, jnp.float32).reshape(-1)
@@ -33,7 +38,11 @@ def _blur_matrix(sigma: Float[Array, " n"], size: int) -> Float[Array, "n {size}
 
 
 def random_blur(key: PRNGKey, images: Images, *, strength: Strength) -> Images:
-    """Blurs each image with a Gaussian whose sigma is from 0 to `strength` pixels."""
+    """Blurs each image with a Gaussian whose sigma is from 0 to `strength` pixels.
+
+    >>> random_blur(jax.random.key(0), jnp.ones((2, 8, 8, 3)), strength=2.0).shape
+    (2, 8, 8, 3)
+    """
     return gaussian_blur(images, sigma=strength * jax.random.uniform(key, (len(images),)))
 
 
@@ -41,6 +50,10 @@ def smooth(images: Images) -> Images:
     """Returns the mean of each 3×3 block, the centre counting five times; the outline stays.
 
     Pillow's SMOOTH filter, which its sharpness is measured from.
+
+    >>> images = jnp.zeros((1, 3, 3, 1)).at[0, 1, 1, 0].set(1.0)
+    >>> round(smooth(images)[0, 1, 1, 0].item(), 3)  # 5 / 13
+    0.385
     """
     _, h, w, _ = images.shape
     rows = images[:, : h - 2] + images[:, 1 : h - 1] + images[:, 2:]
@@ -50,11 +63,21 @@ def smooth(images: Images) -> Images:
 
 
 def adjust_sharpness(images: Images, *, factor: PerImage) -> Images:
-    """Multiplies the difference to the smoothed image; 0 leaves that alone."""
+    """Multiplies the difference to the smoothed image; 0 leaves that alone.
+
+    >>> images = jnp.zeros((1, 3, 3, 1)).at[0, 1, 1, 0].set(0.5)
+    >>> [round(adjust_sharpness(images, factor=f)[0, 1, 1, 0].item(), 2) for f in (0.0, 1.0, 2.0)]
+    [0.19, 0.5, 0.81]
+    """
     return away_from(images, smooth(images), per_image(factor, images))
 
 
 def random_noise(key: PRNGKey, images: Images, *, strength: Strength) -> Images:
-    """Adds to each value a normal number of standard deviation `strength`; cut off at 0 and 1."""
+    """Adds to each value a normal number of standard deviation `strength`; cut off at 0 and 1.
+
+    >>> noisy = random_noise(jax.random.key(0), jnp.full((4, 16, 16, 3), 0.5), strength=0.1)
+    >>> noisy.shape, round(noisy.std().item(), 1)
+    ((4, 16, 16, 3), 0.1)
+    """
     noise = jax.random.normal(key, images.shape, images.dtype)
     return jnp.clip(images + per_image(strength, images) * noise, 0, 1)

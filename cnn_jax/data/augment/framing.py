@@ -12,12 +12,24 @@ PAD_MODE = {"zero": "constant", "edge": "edge", "reflect": "reflect"}
 
 
 def random_flip(key: PRNGKey, images: Images, *, probability: Strength = 0.5) -> Images:
-    """Mirrors each image left and right with the given probability."""
+    """Mirrors each image left and right with the given probability.
+
+    Source: Krizhevsky, Sutskever and Hinton 2012, section 4.1.
+
+    >>> images = jnp.array([0.0, 0.5, 1.0]).reshape(1, 1, 3, 1)
+    >>> random_flip(jax.random.key(0), images, probability=1.0).ravel().tolist()
+    [1.0, 0.5, 0.0]
+    """
     return jnp.where(chosen(key, len(images), probability), images[:, :, ::-1], images)
 
 
 def random_flip_vertical(key: PRNGKey, images: Images, *, probability: Strength = 0.5) -> Images:
-    """Turns each image upside down, as a mirror does, with the given probability."""
+    """Turns each image upside down, as a mirror does, with the given probability.
+
+    >>> images = jnp.array([0.0, 0.5, 1.0]).reshape(1, 3, 1, 1)
+    >>> random_flip_vertical(jax.random.key(0), images, probability=1.0).ravel().tolist()
+    [1.0, 0.5, 0.0]
+    """
     return jnp.where(chosen(key, len(images), probability), images[:, ::-1], images)
 
 
@@ -26,6 +38,11 @@ def alternating_flip(images: Images, index: Int[Array, " n"], epoch: Int[Array, 
 
     `index` is an example's number in its dataset; a coin that depends on it alone says whether the
     example starts mirrored. Two epochs in a row thus show each example both ways.
+
+    >>> images = jnp.array([0.0, 0.5, 1.0]).reshape(1, 1, 3, 1)
+    >>> one, next_ = (alternating_flip(images, jnp.array([7]), jnp.array([e])) for e in (0, 1))
+    >>> bool((next_ == one[:, :, ::-1]).all())
+    True
     """
     flip = _coins(index) ^ (epoch % 2 == 1)
     return jnp.where(flip[:, None, None, None], images[:, :, ::-1], images)
@@ -41,6 +58,13 @@ def random_crop(key: PRNGKey, images: Images, *, padding: int, border: str = "ze
     """Moves each image by up to `padding` whole pixels along both axes (pad, then crop).
 
     `border` says what the image leaves behind: "zero", "edge" or "reflect" (about the edge pixel).
+
+    Sources: Krizhevsky, Sutskever and Hinton 2012, section 4.1, from larger images; with padding,
+    for CIFAR-10, He, Zhang, Ren and Sun 2015, section 4.2 (arXiv 1512.03385).
+
+    >>> moved = random_crop(jax.random.key(0), jnp.ones((4, 32, 32, 3)), padding=4)
+    >>> moved.shape, bool((moved[:, 4:-4, 4:-4] == 1).all())
+    ((4, 32, 32, 3), True)
     """
     _, h, w, c = images.shape
     pad = [(0, 0), (padding, padding), (padding, padding), (0, 0)]

@@ -21,24 +21,40 @@ Matrices = Float[Array, "*b 3 3"]
 
 
 def rotation(degrees: Numbers) -> Matrices:
-    """Returns the inverse map of a rotation, counter-clockwise as one sees it."""
+    """Returns the inverse map of a rotation, counter-clockwise as one sees it.
+
+    >>> rotation(90.0).round().astype(int).tolist()
+    [[0, -1, 0], [1, 0, 0], [0, 0, 1]]
+    """
     angle = jnp.deg2rad(jnp.asarray(degrees, jnp.float32))
     cos, sin = jnp.cos(angle), jnp.sin(angle)
     return _matrix(cos, -sin, 0, sin, cos, 0)
 
 
 def translation(x: Numbers, y: Numbers) -> Matrices:
-    """Returns the inverse map of a move by (x, y) pixels, to the right and down."""
+    """Returns the inverse map of a move by (x, y) pixels, to the right and down.
+
+    >>> translation(2.0, 3.0).astype(int).tolist()
+    [[1, 0, -2], [0, 1, -3], [0, 0, 1]]
+    """
     return _matrix(1, 0, -jnp.asarray(x, jnp.float32), 0, 1, -jnp.asarray(y, jnp.float32))
 
 
 def scaling(x: Numbers, y: Numbers) -> Matrices:
-    """Returns the inverse map of an enlargement by the factors x and y."""
+    """Returns the inverse map of an enlargement by the factors x and y.
+
+    >>> scaling(2.0, 4.0).tolist()
+    [[0.5, 0.0, 0.0], [0.0, 0.25, 0.0], [0.0, 0.0, 1.0]]
+    """
     return _matrix(1 / jnp.asarray(x, jnp.float32), 0, 0, 0, 1 / jnp.asarray(y, jnp.float32), 0)
 
 
 def shearing(x: Numbers, y: Numbers) -> Matrices:
-    """Returns the inverse map of a shear: x + (shear x) · y first, then y + (shear y) · x."""
+    """Returns the inverse map of a shear: x + (shear x) · y first, then y + (shear y) · x.
+
+    >>> (2 * shearing(0.5, 0.0)).astype(int).tolist()
+    [[2, -1, 0], [0, 2, 0], [0, 0, 2]]
+    """
     x, y = jnp.asarray(x, jnp.float32), jnp.asarray(y, jnp.float32)
     return _matrix(1 + x * y, -x, 0, -y, 1, 0)
 
@@ -49,7 +65,11 @@ def _matrix(*entries: Numbers) -> Matrices:
 
 
 def compose(*matrices: Float[Array, "n 3 3"]) -> Float[Array, "n 3 3"]:
-    """Returns the inverse map of doing the given ones in their order."""
+    """Returns the inverse map of doing the given ones in their order.
+
+    >>> compose(translation(2.0, 0.0)[None], translation(0.0, 3.0)[None])[0].astype(int).tolist()
+    [[1, 0, -2], [0, 1, -3], [0, 0, 1]]
+    """
     return reduce(lambda a, b: jnp.matmul(a, b, precision="highest"), matrices)
 
 
@@ -58,6 +78,10 @@ def warp(images: Images, matrices: Float[Array, "#n 3 3"], *, border: str = "zer
 
     An output pixel whose origin lies outside the image's outline, half a pixel around the outermost
     pixel centres, is black if `border` is "zero". Nothing is smoothed where an image shrinks.
+
+    >>> images = jnp.array([0.25, 0.5, 0.75, 1.0]).reshape(1, 1, 4, 1)
+    >>> warp(images, translation(1.0, 0.0)[None]).ravel().tolist()
+    [0.0, 0.25, 0.5, 0.75]
     """
     _, h, w, _ = images.shape
     x = (jnp.arange(w, dtype=jnp.float32) - (w - 1) / 2).reshape(1, 1, 1, w)
@@ -100,23 +124,43 @@ def _inside(position: Float[Array, "n h w"], size: int, border: str) -> Int[Arra
 
 
 def rotate(images: Images, *, degrees: PerImage, border: str = "zero") -> Images:
-    """Turns images about their centre, counter-clockwise."""
+    """Turns images about their centre, counter-clockwise.
+
+    >>> images = jnp.array([[0.0, 0.25], [0.5, 1.0]]).reshape(1, 2, 2, 1)
+    >>> rotate(images, degrees=90.0)[0, :, :, 0].round(3).tolist()
+    [[0.25, 1.0], [0.0, 0.5]]
+    """
     return warp(images, _batched(rotation(degrees)), border=border)
 
 
 def shift(images: Images, *, x: PerImage, y: PerImage, border: str = "zero") -> Images:
-    """Moves images to the right by x widths and down by y heights."""
+    """Moves images to the right by x widths and down by y heights.
+
+    >>> images = jnp.array([0.25, 0.5, 0.75, 1.0]).reshape(1, 1, 4, 1)
+    >>> shift(images, x=0.25, y=0.0, border="edge").ravel().tolist()
+    [0.25, 0.25, 0.5, 0.75]
+    """
     _, h, w, _ = images.shape
     return warp(images, _batched(translation(x * w, y * h)), border=border)
 
 
 def zoom(images: Images, *, factor: PerImage, border: str = "zero") -> Images:
-    """Enlarges images about their centre; a factor below one shrinks."""
+    """Enlarges images about their centre; a factor below one shrinks.
+
+    >>> images = jnp.array([0.25, 0.5, 0.75, 1.0]).reshape(1, 1, 4, 1)
+    >>> zoom(images, factor=2.0).ravel().tolist()
+    [0.4375, 0.5625, 0.6875, 0.8125]
+    """
     return warp(images, _batched(scaling(factor, factor)), border=border)
 
 
 def shear(images: Images, *, x: PerImage, y: PerImage, border: str = "zero") -> Images:
-    """Moves rows by x pixels for each pixel below the centre, then columns by y likewise."""
+    """Moves rows by x pixels for each pixel below the centre, then columns by y likewise.
+
+    >>> images = jnp.zeros((1, 3, 3, 1)).at[0, :, 1].set(1.0)  # an upright line
+    >>> shear(images, x=1.0, y=0.0)[0, :, :, 0].astype(int).tolist()
+    [[1, 0, 0], [0, 1, 0], [0, 0, 1]]
+    """
     return warp(images, _batched(shearing(x, y)), border=border)
 
 
@@ -127,28 +171,44 @@ def _batched(matrices: Matrices) -> Float[Array, "n 3 3"]:
 def random_rotation(
     key: PRNGKey, images: Images, *, strength: Strength, border: str = "zero"
 ) -> Images:
-    """Turns each image by an angle from ±strength degrees."""
+    """Turns each image by an angle from ±strength degrees.
+
+    >>> random_rotation(jax.random.key(0), jnp.ones((2, 8, 8, 3)), strength=15.0).shape
+    (2, 8, 8, 3)
+    """
     return random_affine(key, images, rotation=strength, border=border)
 
 
 def random_shift(
     key: PRNGKey, images: Images, *, strength: Strength, border: str = "zero"
 ) -> Images:
-    """Moves each image by up to `strength` of its width and of its height."""
+    """Moves each image by up to `strength` of its width and of its height.
+
+    >>> random_shift(jax.random.key(0), jnp.ones((2, 8, 8, 3)), strength=0.1).shape
+    (2, 8, 8, 3)
+    """
     return random_affine(key, images, shift=strength, border=border)
 
 
 def random_zoom(
     key: PRNGKey, images: Images, *, strength: Strength, border: str = "zero"
 ) -> Images:
-    """Enlarges each image by a factor from 1 ± strength; the strength is below one."""
+    """Enlarges each image by a factor from 1 ± strength; the strength is below one.
+
+    >>> random_zoom(jax.random.key(0), jnp.ones((2, 8, 8, 3)), strength=0.2).shape
+    (2, 8, 8, 3)
+    """
     return random_affine(key, images, zoom=strength, border=border)
 
 
 def random_shear(
     key: PRNGKey, images: Images, *, strength: Strength, border: str = "zero"
 ) -> Images:
-    """Shears each image along both axes, each by a number from ±strength."""
+    """Shears each image along both axes, each by a number from ±strength.
+
+    >>> random_shear(jax.random.key(0), jnp.ones((2, 8, 8, 3)), strength=0.1).shape
+    (2, 8, 8, 3)
+    """
     return random_affine(key, images, shear=strength, border=border)
 
 
@@ -160,6 +220,9 @@ def random_resized_crop(
     The part's share of the image is drawn evenly from [area, 1]. Its aspect ratio, relative to the
     image's, is drawn from [1 / aspect, aspect], evenly on a logarithmic scale, or from as much of
     that as fits into the image. `area` is above zero; one is the whole image.
+
+    >>> random_resized_crop(jax.random.key(0), jnp.ones((2, 8, 8, 3)), area=0.25).shape
+    (2, 8, 8, 3)
     """
     return random_affine(key, images, area=area, aspect=aspect)
 
@@ -180,6 +243,9 @@ def random_affine(
 
     The strengths are those of random_resized_crop, random_shear and so on; each image draws for
     itself.
+
+    >>> random_affine(jax.random.key(0), jnp.ones((2, 8, 8, 3)), rotation=15.0, shift=0.1).shape
+    (2, 8, 8, 3)
     """
     n, h, w, _ = images.shape
     draws = jax.random.uniform(key, (10, n), minval=-1.0, maxval=1.0)  # one call compiles faster

@@ -33,6 +33,13 @@ def random_mixup(
     """Returns λ · example + (1 − λ) · neighbour, and so for the labels (arXiv 1710.09412).
 
     Each example draws its own λ from Beta(strength, strength); at strength 0 it is one.
+
+    >>> images, labels = jnp.ones((4, 8, 8, 3)), jnp.arange(4)
+    >>> options = {"strength": 0.2, "num_classes": 10}
+    >>> change = jax.jit(random_mixup, static_argnames="num_classes")
+    >>> mixed, shares = change(jax.random.key(0), images, labels, **options)
+    >>> mixed.shape, shares.shape, shares.sum(-1).round(3).tolist()
+    ((4, 8, 8, 3), (4, 10), [1.0, 1.0, 1.0, 1.0])
     """
     share = _beta(key, len(images), strength)
     weight = per_image(share, images)
@@ -47,6 +54,13 @@ def random_cutmix(
 
     The box would take 1 − λ of the image, λ from Beta(strength, strength), but is cut off at the
     outline; a label's share is its image's share of the pixels.
+
+    >>> images, labels = jnp.zeros((2, 8, 8, 1)).at[0].set(1.0), jnp.array([0, 1])
+    >>> options = {"strength": 1.0, "num_classes": 2}
+    >>> change = jax.jit(random_cutmix, static_argnames="num_classes")
+    >>> pasted, shares = change(jax.random.key(0), images, labels, **options)
+    >>> bool(jnp.allclose(shares[:, 0], pasted.mean((1, 2, 3))))
+    True
     """
     n, h, w, _ = images.shape
     share_key, centre_key = jax.random.split(key)
@@ -67,7 +81,15 @@ def random_mix(
     cutmix: Strength,
     num_classes: int,
 ) -> Mixed:
-    """Returns each example after either mixup or cutmix, of the strengths given: a coin decides."""
+    """Returns each example after either mixup or cutmix, of the strengths given: a coin decides.
+
+    >>> images, labels = jnp.ones((4, 8, 8, 3)), jnp.arange(4)
+    >>> options = {"mixup": 0.2, "cutmix": 1.0, "num_classes": 10}
+    >>> change = jax.jit(random_mix, static_argnames="num_classes")
+    >>> mixed, shares = change(jax.random.key(0), images, labels, **options)
+    >>> mixed.shape, shares.shape
+    ((4, 8, 8, 3), (4, 10))
+    """
     coin_key, mixup_key, cutmix_key = jax.random.split(key, 3)
     cut: Bool[Array, " n"] = jax.random.bernoulli(coin_key, 0.5, (len(images),))
     a = random_mixup(mixup_key, images, labels, strength=mixup, num_classes=num_classes)

@@ -52,6 +52,9 @@ def trivial_augment(key: PRNGKey, images: Images, *, border: str = "zero") -> Im
     """Does one random operation at a random one of 31 magnitudes to each image (arXiv 2103.10158).
 
     The ranges are those of the paper's wide search space. There is nothing to tune.
+
+    >>> jax.jit(trivial_augment)(jax.random.key(0), jnp.ones((2, 8, 8, 3))).shape
+    (2, 8, 8, 3)
     """
     n = len(images)
     operation_key, magnitude_key, sign_key = jax.random.split(key, 3)
@@ -70,6 +73,10 @@ def rand_augment(
 
     `operations` is the paper's N, `magnitude` its M, from 0 to 10. At 0, autocontrast and equalize
     alone change anything.
+
+    >>> change = jax.jit(rand_augment, static_argnames="operations")
+    >>> change(jax.random.key(0), jnp.ones((2, 8, 8, 3)), operations=2, magnitude=9.0).shape
+    (2, 8, 8, 3)
     """
     n, h, w, _ = images.shape
     ranges = Ranges(

@@ -15,6 +15,9 @@ def views_of(
 
     They are those of Keller Jordan's 94%-in-seconds recipe (arXiv 2404.00498), which averages the
     logits. `border` says what a moved image leaves behind: "zero", "edge" or "reflect".
+
+    >>> views_of(jnp.ones((2, 8, 8, 3)), mirror=True, shift=2).shape
+    (2, 6, 8, 8, 3)
     """
     _, h, w, _ = images.shape
     views = [images]
