@@ -104,20 +104,43 @@ def make_train_step(
             grads, batch_stats = jax.lax.pmean((grads, batch_stats), axis_name)
             sums = jax.lax.psum(sums, axis_name)
         loss = sums["loss"] / sums["examples"].astype(sums["loss"].dtype)
-        updates, opt_state = tx.update(grads, state.opt_state, state.params, value=loss)
-        params = optax.apply_updates(state.params, updates)
-        ema = optax.incremental_update(params, state.ema, 1 - ema_decay) if ema_decay else None
-        new = TrainState(state.step + 1, params, batch_stats, opt_state, state.skipped, ema)
+        new = updated_state(state, grads, batch_stats, loss, tx=tx, ema_decay=ema_decay)
         bad = first_nonfinite(grads)
         if skip_nonfinite:
             same = state.replace(step=state.step + 1, skipped=state.skipped + 1)
             new = jax.tree.map(lambda old, new: jnp.where(bad >= 0, old, new), same, new)
         sums |= {"grad_norm": optax.tree.norm(grads), "steps": jnp.ones((), jnp.int32)}
-        if (scale := rate_scale(opt_state)) is not None:
+        if (scale := rate_scale(new.opt_state)) is not None:
             sums["rate_scale"] = scale
         return new, sums | {"nonfinite": bad}
 
     return train_step
+
+
+def updated_state(
+    state: TrainState,
+    grads: PyTree,
+    batch_stats: PyTree,
+    loss: Float[Array, ""],
+    *,
+    tx: optax.GradientTransformation,
+    ema_decay: float = 0.0,
+) -> TrainState:
+    """Returns the state after one update by the gradients, its moving average moved along.
+
+    >>> import jax.numpy as jnp, optax
+    >>> from cnn_jax.training.state import create_train_state
+    >>> from cnn_jax.training.step import updated_state
+    >>> params, tx = {"bias": jnp.ones(1)}, optax.sgd(0.1)
+    >>> state = create_train_state({"params": params}, tx)
+    >>> new = updated_state(state, params, {}, jnp.float32(1), tx=tx)
+    >>> int(new.step), round(float(new.params["bias"][0]), 3)
+    (1, 0.9)
+    """
+    updates, opt_state = tx.update(grads, state.opt_state, state.params, value=loss)
+    params = optax.apply_updates(state.params, updates)
+    ema = optax.incremental_update(params, state.ema, 1 - ema_decay) if ema_decay else None
+    return TrainState(state.step + 1, params, batch_stats, opt_state, state.skipped, ema)
 
 
 def first_nonfinite(tree: PyTree) -> Int[Array, ""]:
