@@ -36,28 +36,28 @@ def per_dimension(value: int | Sequence[int], rank: int, name: str) -> tuple[int
     return tuple(map(int, values))
 
 
-def effective_window(window: int, dilation: int) -> int:
+def effective_window(window: int, *, dilation: int = 1) -> int:
     """Returns the inputs that a dilated window spans, holes included: d (f − 1) + 1.
 
     >>> from cnn_jax.layers.arithmetic import effective_window
-    >>> effective_window(3, 1), effective_window(3, 2)
+    >>> effective_window(3), effective_window(3, dilation=2)
     (3, 5)
     """
     return dilation * (window - 1) + 1
 
 
-def same_padding(n: int, window: int, stride: int, dilation: int) -> tuple[int, int]:
+def same_padding(n: int, window: int, *, stride: int = 1, dilation: int = 1) -> tuple[int, int]:
     """Returns the (low, high) padding of "SAME": the output is ceil(n / stride) long.
 
     TensorFlow's and XLA's rule: the odd element goes to the high side. With a stride it differs
     from PyTorch's symmetric padding, and depends on the size of the input.
 
     >>> from cnn_jax.layers.arithmetic import same_padding
-    >>> same_padding(32, 3, 1, 1), same_padding(32, 3, 2, 1)
+    >>> same_padding(32, 3), same_padding(32, 3, stride=2)
     ((1, 1), (0, 1))
     """
     outputs = -(-n // stride)
-    total = max((outputs - 1) * stride + effective_window(window, dilation) - n, 0)
+    total = max((outputs - 1) * stride + effective_window(window, dilation=dilation) - n, 0)
     return total // 2, total - total // 2
 
 
@@ -77,7 +77,7 @@ def padding_pair(
 ) -> tuple[int, int]:
     """Returns the (low, high) padding in one dimension; ValueError for a padding not known."""
     if padding == "SAME":
-        return same_padding(n, window, stride, dilation)
+        return same_padding(n, window, stride=stride, dilation=dilation)
     return (0, 0) if padding == "VALID" else _explicit_pair(padding)
 
 
@@ -120,7 +120,7 @@ def output_size(
     (55, 4)
     """
     low, high = padding_pair(n, window, stride=stride, padding=padding, dilation=dilation)
-    span = effective_window(window, dilation)
+    span = effective_window(window, dilation=dilation)
     if n < 1 or n + low + high < span:
         holes = f", spread over {span} by dilation {dilation}," if dilation > 1 else ""
         pads = f" padded by ({low}, {high})" if low + high else ""
@@ -162,7 +162,7 @@ def transposed_padding(
     >>> transposed_padding(3, stride=2), transposed_padding(3, stride=2, padding="VALID")
     ((2, 1), (2, 2))
     """
-    span = effective_window(window, dilation)
+    span = effective_window(window, dilation=dilation)
     if padding == "SAME":
         total = span + stride - 2
         low = span - 1 if stride > span - 1 else -(-total // 2)
@@ -218,7 +218,7 @@ class ReceptiveField:
         >>> ReceptiveField().through(3, padding=1).through(2, stride=2).through(3)
         ReceptiveField(size=8, jump=2, start=-1)
         """
-        grown = self.size + (effective_window(window, dilation) - 1) * self.jump
+        grown = self.size + (effective_window(window, dilation=dilation) - 1) * self.jump
         return ReceptiveField(grown, self.jump * stride, self.start - padding * self.jump)
 
     def of_unit(self, unit: int) -> tuple[int, int]:

@@ -89,7 +89,7 @@ def test_transposed_output_size_is_the_layers(n, window, stride, padding, dilati
 @fast
 @given(sizes, windows, strides, dilations)
 def test_transposed_sizes_are_the_textbooks(n, window, stride, dilation):
-    span = layers.effective_window(window, dilation)
+    span = layers.effective_window(window, dilation=dilation)
     size = lambda padding: layers.transposed_output_size(
         n, window, stride=stride, padding=padding, dilation=dilation
     )
@@ -101,9 +101,9 @@ def test_transposed_sizes_are_the_textbooks(n, window, stride, dilation):
 @fast
 @given(sizes, windows, strides, dilations)
 def test_same_padding_is_xlas(n, window, stride, dilation):
-    span = layers.effective_window(window, dilation)
+    span = layers.effective_window(window, dilation=dilation)
     expected = jax.lax.padtype_to_pads((n,), (span,), (stride,), "SAME")[0]
-    assert layers.same_padding(n, window, stride, dilation) == tuple(expected)
+    assert layers.same_padding(n, window, stride=stride, dilation=dilation) == tuple(expected)
 
 
 @pytest.mark.parametrize(
