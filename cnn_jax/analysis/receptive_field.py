@@ -69,7 +69,11 @@ def box_of(
     position: tuple[int, int],
     image_shape: tuple[int, int, int],
 ) -> Box:
-    """Returns what the unit at a position sees, `field` being its layer's; None is the image."""
+    """Returns what the unit at a position sees, `field` being its layer's; None is the image.
+
+    >>> box_of((ReceptiveField(size=5, jump=2, start=-1),) * 2, (1, 3), (28, 28, 1))
+    Box(top=1, left=5, bottom=6, right=10)
+    """
     if field is None:
         return Box(0, 0, *image_shape[:2])
     (top, bottom), (left, right) = (f.of_unit(at) for f, at in zip(field, position, strict=True))

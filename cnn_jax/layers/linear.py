@@ -15,6 +15,11 @@ def add_bias(
     """Adds one number per channel, the last axis, in x's dtype; None adds nothing.
 
     Raises ValueError if there is not exactly one bias for each channel.
+
+    >>> import jax.numpy as jnp
+    >>> from cnn_jax.layers.linear import add_bias
+    >>> add_bias(jnp.zeros((1, 2)), jnp.array([1.0, 2.0])).tolist()
+    [[1.0, 2.0]]
     """
     if bias is None:
         return x
@@ -52,6 +57,11 @@ def flatten(x: Shaped[Array, "n *rest"]) -> Shaped[Array, "n f"]:
     """Flattens all but the first axis in C order: channels vary fastest, then width, then height.
 
     Weights from a channels-first framework need their rows permuted to follow it.
+
+    >>> import jax.numpy as jnp
+    >>> from cnn_jax.layers.linear import flatten
+    >>> flatten(jnp.ones((2, 7, 7, 16))).shape
+    (2, 784)
     """
     return x.reshape(x.shape[0], math.prod(x.shape[1:]))  # -1 fails for an empty batch
 

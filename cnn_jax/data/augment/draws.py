@@ -15,16 +15,29 @@ PerImage = float | int | Float[Array, ""] | Float[Array, " n"]
 
 
 def symmetric(key: PRNGKey, count: int, limit: Strength) -> Float[Array, " {count}"]:
-    """Returns `count` numbers drawn evenly from [−limit, limit]."""
+    """Returns `count` numbers drawn evenly from [−limit, limit].
+
+    >>> bool((abs(symmetric(jax.random.key(0), 100, 0.5)) <= 0.5).all())
+    True
+    """
     return limit * jax.random.uniform(key, (count,), minval=-1.0, maxval=1.0)
 
 
 def chosen(key: PRNGKey, count: int, probability: Strength) -> Bool[Array, "{count} 1 1 1"]:
-    """Returns for each of `count` images whether it is chosen, ready to be used with jnp.where."""
+    """Returns for each of `count` images whether it is chosen, ready to be used with jnp.where.
+
+    >>> chosen(jax.random.key(0), 2, 1.0).tolist()
+    [[[[True]]], [[[True]]]]
+    """
     probability = jnp.asarray(probability, jnp.float32)
     return jax.random.bernoulli(key, probability, (count, 1, 1, 1))
 
 
 def per_image(value: PerImage, images: Images) -> Float[Array, "#n 1 1 1"]:
-    """Returns one number, or one for each image, in a shape and type that combine with images."""
+    """Returns one number, or one for each image, in a shape and type that combine with images.
+
+    >>> images = jnp.ones((2, 8, 8, 3))
+    >>> per_image(0.5, images).shape, per_image(jnp.array([0.5, 1.0]), images).shape
+    ((1, 1, 1, 1), (2, 1, 1, 1))
+    """
     return jnp.asarray(value, images.dtype).reshape(-1, 1, 1, 1)

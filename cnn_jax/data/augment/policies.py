@@ -114,6 +114,12 @@ def apply_operation(
 
     `magnitude` is from −1 to 1; posterize and solarize take no notice of its sign, autocontrast
     and equalize none of it at all.
+
+    >>> images, which = jnp.full((2, 4, 4, 1), 0.75), jnp.array([Operation.SOLARIZE, 0])
+    >>> ranges = Ranges(0.3, 10.0, 10.0, 30.0, factor=0.9, bits=4.0)
+    >>> change = jax.jit(apply_operation, static_argnames="ranges")
+    >>> change(images, which, jnp.full(2, 0.5), ranges=ranges)[:, 0, 0, 0].tolist()
+    [0.25, 0.75]
     """
     images = geometry.warp(images, _matrices(images, which, magnitude, ranges), border=border)
     changed = _enhance(images, which, magnitude * ranges.factor)
