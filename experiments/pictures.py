@@ -17,7 +17,7 @@ from cnn_jax.analysis import attribution, heat_maps
 from cnn_jax.analysis.activation_maximization import Recipe, channel_images, class_images
 from cnn_jax.analysis.deep_dream import deep_dream
 from cnn_jax.analysis.features import activations, layer_shapes, match_layers
-from cnn_jax.analysis.figures import contact_sheet
+from cnn_jax.analysis.figures import contact_sheet, picture
 from cnn_jax.analysis.receptive_field import (
     Box,
     box_of,
@@ -325,7 +325,7 @@ def draw_receptive_field(subject: Subject) -> Pictures:
     shape = subject.predictor.spec.image_shape
     fields = theoretical_fields(model, shape)
     shown = subject.layers([*fields], spread(_growing(fields, max(shape[:2])), 8))
-    image = np.repeat(subject.images[0], 3 if shape[2] == 1 else 1, -1)[..., :3]
+    image = np.asarray(picture(subject.images[0]))
     rows = []
     for layer in shown:
         position = middle(subject.shapes[layer]) if fields[layer] else (0, 0)

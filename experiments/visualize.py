@@ -23,6 +23,7 @@ need no run: classic image kernels applied to an image; and originals beside sev
 augmentation that a config turns on.
 """
 
+import itertools
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -216,14 +217,15 @@ def _read(
 def _distinct(names: Sequence[str]) -> list[str]:
     """Returns the names as files may be called, numbered where they are equal.
 
-    >>> _distinct(["cat", "a/b", "cat"])
-    ['cat', 'a_b', 'cat_2']
+    >>> _distinct(["cat", "a/b", "cat", "cat_2"])
+    ['cat', 'a_b', 'cat_3', 'cat_2']
     """
-    counts: dict[str, int] = {}
-    found = []
-    for name in (name.replace("/", "_") for name in names):
-        counts[name] = counts.get(name, 0) + 1
-        found.append(name if counts[name] == 1 else f"{name}_{counts[name]}")
+    given = [name.replace("/", "_") for name in names]
+    found: list[str] = []
+    for name in given:
+        others = (f"{name}_{i}" for i in itertools.count(2))
+        free = (each for each in others if each not in given and each not in found)
+        found.append(name if name not in found else next(free))
     return found
 
 

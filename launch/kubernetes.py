@@ -26,7 +26,7 @@ from absl import flags
 
 from launch import command_line, job
 from launch.command_line import STOPPED, WRONG_INPUT, LaunchError
-from launch.manifest import write_manifest
+from launch.manifest import read_manifest, write_manifest
 
 _NAME = flags.DEFINE_string("name", None, "of the JobSet and of the directory on the volume")
 _IMAGE = flags.DEFINE_string("image", None, "what launch/Dockerfile builds")
@@ -72,8 +72,9 @@ def main(argv: Sequence[str]) -> None:
     if _DRY_RUN.value:
         print(text, end="")
         return
-    apply(text)
     record = Path("launched") / name
+    read_manifest(record)  # a damaged one is told of before anything is submitted
+    apply(text)
     record.mkdir(parents=True, exist_ok=True)
     (record / "jobset.yaml").write_text(text, encoding="utf-8")
     names = [each["metadata"]["name"] for each in sets]

@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from launch.command_line import LaunchError
+
 MANIFEST = "manifest.json"
 
 
@@ -25,11 +27,24 @@ def write_manifest(workdir: Path, command: Sequence[str], **ids: Any) -> Mapping
         **ids,
     }
     workdir.mkdir(parents=True, exist_ok=True)
-    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    before = read_manifest(workdir)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_text(json.dumps([*before, entry], indent=2) + "\n", encoding="utf-8")
     os.replace(temporary, path)
     return entry
+
+
+def read_manifest(workdir: Path) -> list[Mapping[str, Any]]:
+    """Returns the entries so far.
+
+    Raises:
+      LaunchError: the file is damaged.
+    """
+    path = workdir / MANIFEST
+    try:
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    except ValueError as error:
+        raise LaunchError(f"{path} is damaged; move it away") from error
 
 
 def commit() -> str | None:

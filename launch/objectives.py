@@ -85,12 +85,18 @@ def parse_objectives(words: Sequence[str]) -> tuple[Objective, ...]:
     return objectives
 
 
-def check_validation(objectives: Sequence[Objective], config: Mapping[str, Any]) -> None:
-    """Raises LaunchError if the config has no validation split and an objective needs one."""
-    data = config["data"]
-    held_out = data["validation_fraction"] or data["validation_split"]
-    has_own = data["name"] in ("image_folder", "npz")  # may have one beside the training images
-    if any(each.by_validation for each in objectives) and not (held_out or has_own):
+def check_validation(
+    objectives: Sequence[Objective], config: Mapping[str, Any], points: Sequence[Mapping[str, Any]]
+) -> None:
+    """Raises LaunchError if an objective needs a validation split and a point has none."""
+    if not any(each.by_validation for each in objectives):
+        return
+    for point in points:
+        data = config["data"] | {name.removeprefix("data."): point[name] for name in point}
+        held_out = data["validation_fraction"] or data["validation_split"]
+        has_own = data["name"] in ("image_folder", "npz")  # may have one beside the training images
+        if held_out or has_own:
+            continue
         raise LaunchError(
             "there is no validation split to choose by: data.validation_fraction is 0; "
             "set --config.data.validation_fraction=0.1"

@@ -13,7 +13,7 @@ from launch import results, searching
 from launch.command_line import LaunchError
 from launch.devices import Place
 from launch.page import write_page
-from launch.storage import open_storage, open_study
+from launch.storage import check_workdir, open_storage, open_study
 from launch.table import Display, line
 from launch.trials import Settings, Trials
 from launch.worker import Say, work
@@ -47,6 +47,8 @@ def open_trials(
         settings.workdir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise LaunchError(f"{settings.workdir} can't be made: {error.strerror}") from error
+    if (settings.workdir / "trials").is_file():
+        raise LaunchError(f"{settings.workdir / 'trials'} is a file; give another --workdir")
     kept = open_storage(storage, settings.workdir, grace=grace)
     config = {k: v for k, v in settings.config.items() if k not in _ELSEWHERE}
     config["data"] = {k: v for k, v in config["data"].items() if k != "dir"}
@@ -56,10 +58,12 @@ def open_trials(
         "objectives": [str(each) for each in settings.objectives],
         "seeds": settings.seeds,
     }
+    name = study or settings.config["name"] or "sweep"
     try:
+        check_workdir(kept, name, settings.workdir)
         opened = open_study(
             kept,
-            study or settings.config["name"] or "sweep",
+            name,
             directions=[each.direction for each in settings.objectives],
             pruner=searching.pruner(pruner),
             stamp=json.loads(json.dumps(stamp)),

@@ -101,7 +101,7 @@ def write(workdir: Path, study: optuna.Study, objectives: Sequence[Objective]) -
     if len(objectives) > 1:
         (workdir / "front").mkdir(exist_ok=True)
         wanted = {workdir / "front" / f"trial_{each.number:04d}.json": each for each in best}
-        for path in set((workdir / "front").iterdir()) - wanted.keys():
+        for path in set((workdir / "front").glob("trial_*.json")) - wanted.keys():
             path.unlink()
         for path, trial in wanted.items():
             _write_config(path, trial)

@@ -2,8 +2,9 @@
 
     python -m launch.seeds --config=NAME --seeds=5 --workdir=DIR [--config.FIELD=VALUE ...]
 
-Run i lies in DIR/seed_i; finished ones are not run again, unfinished ones go on. Ends with one JSON
-object: `test_accuracy` as mean, standard deviation (n - 1) and 95% confidence interval of the mean.
+Seeds are counted from --config.seed on, and the run of seed i lies in DIR/seed_i; finished ones are
+not run again, unfinished ones go on. Ends with one JSON object: `test_accuracy` as mean, standard
+deviation (n - 1) and 95% confidence interval of the mean.
 """
 
 import json
@@ -15,9 +16,9 @@ from absl import flags
 
 from launch import command_line
 from launch.spread import spread
-from launch.training import Training
+from launch.training import Training, check, is_population
 
-_SEEDS = flags.DEFINE_integer("seeds", 5, "how many seeds: 0, 1, ...", lower_bound=1)
+_SEEDS = flags.DEFINE_integer("seeds", 5, "how many, from --config.seed on", lower_bound=1)
 _WORKDIR = flags.DEFINE_string("workdir", None, "where the run directories go")
 
 
@@ -33,8 +34,11 @@ def main(argv: Sequence[str]) -> None:
     """Runs the command; --config and its fields go to every training run."""
     if _WORKDIR.value is None:
         raise command_line.LaunchError("--workdir=DIR is missing: where the run directories go")
-    workdir = Path(_WORKDIR.value)
-    results = [train(argv[1:], seed, workdir / f"seed_{seed}") for seed in range(_SEEDS.value)]
+    workdir, config = Path(_WORKDIR.value), check(argv[1:])
+    if is_population(config):
+        raise command_line.LaunchError("the config is a population, whose seeds are its own")
+    seeds = range(config["seed"], config["seed"] + _SEEDS.value)
+    results = [train(argv[1:], seed, workdir / f"seed_{seed}") for seed in seeds]
     summary = {
         "config": results[0]["config"],
         "test_accuracy": spread([result["test_accuracy"] for result in results]),

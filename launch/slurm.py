@@ -22,7 +22,7 @@ from absl import flags
 
 from launch import command_line, job
 from launch.command_line import LaunchError
-from launch.manifest import write_manifest
+from launch.manifest import read_manifest, write_manifest
 from launch.task import Task
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "where runs and logs go; all nodes see it")
@@ -51,6 +51,7 @@ def main(argv: Sequence[str]) -> None:
         print(json.dumps({"cluster": _CLUSTER.value, "parameters": options}, indent=2))
         print("\n".join(shlex.join(command) for command in commands))
         return
+    read_manifest(workdir)  # a damaged one is told of before anything is submitted
     jobs = submit(commands, workdir, options, cluster=_CLUSTER.value, requeues=_REQUEUES.value)
     ids = [each.job_id for each in jobs]
     write_manifest(workdir, sys.argv, cluster=_CLUSTER.value, jobs=ids)

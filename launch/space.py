@@ -25,6 +25,7 @@ import itertools
 import math
 import re
 import runpy
+import tokenize
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -73,7 +74,7 @@ class Space:
             more = self.suggest(trial)
         except LaunchError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise LaunchError(f"the space fails: {type(error).__name__}: {error}") from error
         if not isinstance(more, Mapping | None):
             raise LaunchError(
@@ -158,11 +159,13 @@ def read_space(path: Path) -> Space:
         raise LaunchError(f"there is no space file {path}")
     try:
         function = runpy.run_path(str(path)).get("space")
-    except Exception as error:
+        with tokenize.open(path) as file:
+            text = file.read()
+    except (Exception, SystemExit) as error:
         raise LaunchError(f"{path} fails: {type(error).__name__}: {error}") from error
     if not callable(function):
         raise LaunchError(f"{path} defines no function space(trial)")
-    return Space(function, path.read_text(encoding="utf-8"))
+    return Space(function, text)
 
 
 class _Explorer:
@@ -174,6 +177,11 @@ class _Explorer:
         self._told, self._values = told, values
 
     def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        plain = (bool, int, float, str, type(None))
+        if odd := [choice for choice in choices if not isinstance(choice, plain)]:
+            raise LaunchError(
+                f"{name} has the choice {odd[0]!r}; write it as text: {str(odd[0])!r}"
+            )
         return self._choose(name, list(choices))
 
     def suggest_float(
@@ -220,9 +228,7 @@ def grid(space: Space) -> list[dict[str, Any]]:
     """
     points = list(itertools.islice(_walk(space, {}), _MOST_POINTS + 1))
     if len(points) > _MOST_POINTS:
-        raise LaunchError(
-            f"the grid has more than {_MOST_POINTS:,} points; give --trials=N and another --sampler"
-        )
+        raise _too_many()
     return points
 
 
@@ -246,7 +252,16 @@ def _all_values(name: str, low: float, high: float, step: float | None) -> Seque
     if isinstance(low, int):
         return range(low, high + 1, step)
     a, b, by = (Decimal(str(number)) for number in (low, high, step))
-    return [float(a + i * by) for i in range(int((b - a) / by) + 1)]
+    count = int((b - a) / by) + 1
+    if count > _MOST_POINTS:
+        raise _too_many()
+    return [float(a + i * by) for i in range(count)]
+
+
+def _too_many() -> LaunchError:
+    return LaunchError(
+        f"the grid has more than {_MOST_POINTS:,} points; give --trials=N and another --sampler"
+    )
 
 
 def _range(text: str, numbers: Sequence[str]) -> tuple:

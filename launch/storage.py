@@ -1,6 +1,7 @@
 """Where Optuna keeps a sweep: a journal file, or a database that several machines reach."""
 
 import contextlib
+import os
 import time
 import warnings
 from collections.abc import Mapping
@@ -38,6 +39,7 @@ def open_storage(address: str, workdir: Path, *, grace: int) -> optuna.storages.
         path = Path(address) if address else workdir / JOURNAL
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = _Lock(path.with_name(f".{path.name}.lock"))
+        _cut_torn_line(path, lock)
         return optuna.storages.JournalStorage(JournalFileBackend(str(path), lock))
     except Exception as error:  # each database and driver has errors of its own
         reason = str(error).strip() or type(error).__name__
@@ -60,6 +62,17 @@ class _Lock:
     def release(self) -> None:
         """Gives it up."""
         self._held.close()
+
+
+def _cut_torn_line(path: Path, lock: _Lock) -> None:
+    """Cuts off a last line that a full disk has left without its end: Optuna would go on in it."""
+    lock.acquire()
+    try:
+        content = path.read_bytes() if path.exists() else b""
+        if content and not content.endswith(b"\n"):
+            os.truncate(path, content.rfind(b"\n") + 1)
+    finally:
+        lock.release()
 
 
 def _open_database(address: str, grace: int) -> optuna.storages.RDBStorage:
@@ -106,9 +119,21 @@ def open_study(
             what = _difference(there, dict(stamp))
             raise LaunchError(
                 f"the storage holds another sweep called {name}: {what}; "
-                "give another --workdir or --study"
+                "give another --workdir, and in a database another --study"
             ) from None
     return study
+
+
+def check_workdir(storage: optuna.storages.BaseStorage, name: str, workdir: Path) -> None:
+    """Raises LaunchError where a study would begin among the runs of another.
+
+    A trial's directory says its number alone, and what is finished there is taken for the trial's.
+    """
+    begun = name in optuna.get_all_study_names(storage)
+    if not begun and next((workdir / "trials").glob("*"), None):
+        raise LaunchError(
+            f"{workdir} holds the runs of another sweep than {name}; give another --workdir"
+        )
 
 
 def ask_again(study: optuna.Study, trial: FrozenTrial) -> None:

@@ -33,11 +33,11 @@ from absl import flags
 from launch import command_line, pool, results
 from launch.command_line import LaunchError
 from launch.devices import places
-from launch.manifest import write_manifest
+from launch.manifest import read_manifest, write_manifest
 from launch.objectives import Objective, check_validation, parse_objectives
 from launch.searching import ADAPTIVE, PRUNERS, SAMPLERS
 from launch.space import Space, corners, grid, parse_parameter, read_space, space_of
-from launch.training import check_together
+from launch.training import check_together, is_population
 from launch.trials import Settings
 
 _PARAM = flags.DEFINE_multi_string("param", [], "FIELD=VALUES; see launch/space.py")
@@ -62,6 +62,7 @@ _FEW, _MANY = 4, 16  # that are trained together: points of a sampler that learn
 def main(argv: Sequence[str]) -> int | None:
     """Runs the command."""
     settings = read_settings(argv[1:])
+    read_manifest(settings.workdir)  # a damaged one is told of before anything is done
     where = places(_WORKERS.value, share=_SHARE.value)
     trials = pool.open_trials(
         settings,
@@ -99,8 +100,8 @@ def read_settings(arguments: Sequence[str]) -> Settings:
         raise LaunchError(f"--sampler={sampler} never ends by itself; give --trials=N")
     size = len(grid(space)) if sampler == "grid" else _TRIALS.value
     config, variable = check_together(arguments, points)
-    check_validation(objectives, config)
-    if any(config["population"].get(name) for name in ("seeds", "values", "halving")):
+    check_validation(objectives, config, points)
+    if is_population(config):
         raise LaunchError("the config is a population; a sweep takes --param and --seeds=N instead")
     trials = min(size, _TRIALS.value or size)
     return Settings(
@@ -143,6 +144,8 @@ def _check_fields(points: Sequence[dict], arguments: Sequence[str]) -> None:
         name = argument.partition("=")[0].removeprefix("--config.")
         if name in swept:
             raise LaunchError(f"{name} is swept and set by {argument}; do one")
+    if any(name.startswith("population.") for name in swept):
+        raise LaunchError("population.* is swept; a sweep takes --param and --seeds=N instead")
     if "seed" in swept:
         raise LaunchError("seed is swept; a trial's seeds are --seeds=N, from --config.seed on")
 

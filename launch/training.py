@@ -59,6 +59,11 @@ def check_together(
     return config, Variable(*map(frozenset, names))
 
 
+def is_population(config: Mapping[str, Any]) -> bool:
+    """Tells whether a complete config trains several members in one run."""
+    return any(config["population"].get(name) for name in ("seeds", "values", "halving"))
+
+
 class Training:
     """`python -m experiments.train` under way in a process of its own.
 

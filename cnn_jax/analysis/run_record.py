@@ -110,6 +110,14 @@ def _apart(group: list[RunRecord], names: list[str], groups: list[list[RunRecord
     alike = [config for config, other in zip(configs, names, strict=True) if other == name]
     fields = list(differing(alike))
     if not 0 < len(fields) <= _FEW_FIELDS:
-        return group[0].workdir.name
+        return _place(group[0].workdir, [each[0].workdir for each in groups])
     values = flatten(group[0].config)
     return ", ".join(f"{field.rpartition('.')[2]} {values[field]}" for field in fields)
+
+
+def _place(workdir: Path, workdirs: list[Path]) -> str:
+    """Returns as much of the end of a path as tells it from the others."""
+    ends = [each.absolute().parts for each in workdirs]
+    own = workdir.absolute().parts
+    lengths = (n for n in range(1, len(own)) if [end[-n:] for end in ends].count(own[-n:]) == 1)
+    return "/".join(own[-next(lengths, len(own)) :])

@@ -6,8 +6,10 @@ from typing import Any
 
 from cnn_jax.config import Config, Population, differences, flatten, is_on, with_fields
 from cnn_jax.config_checks import validate
-from cnn_jax.data.augment import STRENGTHS
+from cnn_jax.data.augment import STRENGTHS, check_augment
+from cnn_jax.data.spec import Spec
 from cnn_jax.errors import InputError, unknown
+from cnn_jax.training.network import build_network
 
 # What may differ between members: numbers that no array's shape depends on.
 VARIABLE = (
@@ -143,3 +145,16 @@ def _check(member: Config) -> None:
 
 def _text(values: dict[str, Any]) -> str:
     return " ".join(f"{name}={value:g}" for name, value in values.items())
+
+
+def check_each(population: Config, spec: Spec) -> None:
+    """Raises InputError for a member whose network has no such option, or whose images can't be
+    changed so.
+    """
+    on = {}
+    for config in member_configs(population):
+        build_network(config, spec)
+        changes = config.data.augment
+        on[tuple(map(bool, vars(changes).values()))] = changes
+    for changes in on.values():
+        check_augment(changes, spec.image_shape)

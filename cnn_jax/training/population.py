@@ -21,7 +21,7 @@ from cnn_jax.training.host_trees import on_host, split_tree, stack_trees
 from cnn_jax.training.loop import Run, evaluations_every, train_and_evaluate, train_means
 from cnn_jax.training.member_directory import write_member
 from cnn_jax.training.member_results import summary
-from cnn_jax.training.members import combinations, describe, differing, member_configs
+from cnn_jax.training.members import check_each, combinations, describe, differing, member_configs
 from cnn_jax.training.metrics import compute, merge
 from cnn_jax.training.parallel import compiler_options, once_options
 from cnn_jax.training.parameter_paths import path_name
@@ -89,6 +89,7 @@ class PopulationRun(Run):
                 "population.halving compares members by validation accuracy; set "
                 "data.validation_fraction or data.validation_split"
             )
+        check_each(experiment.config, experiment.dataset.spec)
         every = evaluations_every(experiment)
         check_rungs(experiment.config.population.halving, experiment.steps, every)
 

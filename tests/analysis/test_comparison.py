@@ -34,6 +34,8 @@ def test_groups_are_named_as_shortly_as_tells_them_apart():
     far = Optim(name="adam", learning_rate=1.0, epsilon=1.0), Train(epochs=3)
     many = [record(workdir="runs/a"), record(workdir="runs/b", optim=far[0], train=far[1])]
     assert [name for name, _ in named_groups(many)] == ["made_up, a", "made_up, b"]
+    alike = [record(workdir="a/seed_0"), record(workdir="b/seed_0", optim=far[0], train=far[1])]
+    assert [name for name, _ in named_groups(alike)] == ["made_up, a/seed_0", "made_up, b/seed_0"]
 
 
 def test_the_page_holds_means_differences_and_every_run(tmp_path):

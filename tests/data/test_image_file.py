@@ -5,7 +5,7 @@ import warnings
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 from cnn_jax.data.sources.image_file import (
     BadImage,
@@ -52,6 +52,16 @@ def test_every_mode_becomes_rgb_or_gray(mode):
         expected = np.array(image.convert(wanted)).reshape(4, 4, channels)
         found = decode_image(content, size=0, channels=channels)
         assert np.abs(found.astype(int) - expected).max() <= (1 if mode == "P" else 0)
+
+
+def test_lab_becomes_rgb_or_gray():
+    rgb = Image.fromarray(_pixels(4, 4) // 2 + 60)
+    to_lab = ImageCms.buildTransform(*map(ImageCms.createProfile, ("sRGB", "LAB")), "RGB", "LAB")
+    content = _encode(ImageCms.applyTransform(rgb, to_lab), "TIFF")
+    for channels, wanted in (3, "RGB"), (1, "L"):
+        found = decode_image(content, size=0, channels=channels)
+        expected = np.array(rgb.convert(wanted)).reshape(found.shape)
+        assert np.abs(found.astype(int) - expected).max() < 12
 
 
 def test_sixteen_bits_are_scaled_and_not_clipped():

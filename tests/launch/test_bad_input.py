@@ -44,6 +44,15 @@ SWEEP = {
         [CONFIG, DIR, GRID, "--config.optim.learning_rate=1"], ["optim.learning_rate is swept and"]
     ),
     "the seed swept": Case([CONFIG, DIR, "--param=seed=1,2"], ["seed is swept", "--seeds=N"]),
+    "members of a population swept": Case(
+        [CONFIG, DIR, "--param=population.seeds=2,3"], ["population.* is swept", "--seeds=N"]
+    ),
+    "a grid of tiny steps": Case(
+        [CONFIG, DIR, "--param=optim.learning_rate=range:0:1:1e-9"], ["more than 100,000 points"]
+    ),
+    "no validation split in a point": Case(
+        [CONFIG, DIR, "--param=data.validation_fraction=0.1,0"], ["no validation split"]
+    ),
     "a condition on nothing": Case(
         [CONFIG, DIR, "--param=optim.momentum=0.1 if model.name=well"],
         ["optim.momentum is on condition of model.name", "before"],
@@ -75,6 +84,14 @@ SWEEP = {
     "no such space": Case([CONFIG, DIR, "--space=none.py"], ["no space file none.py"]),
     "a space that fails": Case([CONFIG, DIR, "--space=fails.py"], ["the space fails", "KeyError"]),
     "a space without its function": Case([CONFIG, DIR, "--space=none_in.py"], ["space(trial)"]),
+    "a space that ends the process": Case(
+        [CONFIG, DIR, "--space=exits.py"], ["exits.py fails", "SystemExit: 3"]
+    ),
+    "choices that no journal keeps": Case(
+        [CONFIG, DIR, "--space=tuples.py"], ["optim.milestones", "(0.5,)", "as text: '(0.5,)'"]
+    ),
+    "trials that are a file": Case([CONFIG, GRID, "--workdir=taken"], ["taken/trials"]),
+    "a damaged manifest": Case([CONFIG, GRID, "--workdir=torn"], ["torn/manifest.json is damaged"]),
     "a directory below a file": Case([CONFIG, GRID, "--workdir=file/new"], ["file/new", "be made"]),
 }
 TRAIN = ["--", "experiments.train", CONFIG]
@@ -112,6 +129,13 @@ def answers(fake_place):
     (fake_place / "file").touch()
     (fake_place / "fails.py").write_text("def space(trial):\n    return {}['x']\n")
     (fake_place / "none_in.py").write_text("x = 1\n")
+    for name, file in (("taken", "trials"), ("torn", "manifest.json")):
+        (fake_place / name).mkdir()
+        (fake_place / name / file).write_text('{"x')
+    (fake_place / "exits.py").write_text("raise SystemExit(3)\n")
+    (fake_place / "tuples.py").write_text(
+        "def space(trial):\n    trial.suggest_categorical('optim.milestones', [(0.5,), (0.3,)])\n"
+    )
     before = contents(fake_place)
     said = {}
     with pytest.MonkeyPatch.context() as patch:

@@ -11,7 +11,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from launch import pool
+from launch import pool, results
 from launch.command_line import LaunchError
 from launch.devices import Place
 from tests.launch.sweeps import run, settings, starts, states
@@ -153,6 +153,11 @@ def test_several_objectives_leave_a_front(fake_train):
     trials = run(settings(fake_train, *params, objective="validation_accuracy,-parameters"))
     front = sorted(path.name for path in (fake_train / "sweep/front").iterdir())
     assert front == ["trial_0002.json"]  # the better rate, and the fewer parameters
+    for name in ("notes.txt", "trial_0001.json"):
+        (fake_train / "sweep/front" / name).touch()
+    results.write(fake_train / "sweep", trials.study, trials.settings.objectives)
+    front = sorted(path.name for path in (fake_train / "sweep/front").iterdir())
+    assert front == ["notes.txt", "trial_0002.json"]
     assert trials.study.get_trials()[2].values == pytest.approx([1 - 0.1 / 3, 110])
 
 
@@ -178,6 +183,25 @@ def test_another_space_is_another_sweep(fake_train):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the training process goes on")
+def test_another_study_does_not_begin_among_the_runs_of_one(fake_train):
+    given = settings(fake_train)
+    run(given)
+    other = settings(fake_train, "optim.learning_rate=0.001,0.002")
+    for study, storage in (("second", ""), ("", str(fake_train / "other.log"))):
+        with pytest.raises(LaunchError, match="holds the runs of another sweep"):
+            pool.open_trials(other, study=study, storage=storage)
+    assert states(run(given)) == ["COMPLETE"] * 3
+
+
+def test_a_line_that_a_full_disk_has_torn_is_dropped(fake_train):
+    given = settings(fake_train)
+    run(given)
+    journal = fake_train / "sweep/journal.log"
+    os.truncate(journal, journal.stat().st_size - 17)
+    assert states(run(given))[:2] == ["COMPLETE"] * 2
+    assert set(states(run(given))) == {"COMPLETE"}
+
+
 def test_a_sweep_that_is_killed_leaves_its_trial_to_another(fake_train):
     """Killed itself, not its training process, which is stopped by that."""
     given = settings(fake_train, "model.name=waits")

@@ -37,12 +37,12 @@ def test_the_spread_is_the_textbooks():
 
 def test_runs_are_made_once_and_their_mean_is_stated(tmp_path):
     for seeds in (1, 2):
-        done = run(*ARGUMENTS, f"--seeds={seeds}", f"--workdir={tmp_path}")
+        done = run(*ARGUMENTS, "--config.seed=3", f"--seeds={seeds}", f"--workdir={tmp_path}")
         assert done.returncode == 0, done.stderr
         summary = json.loads(done.stdout.splitlines()[-1])
     assert done.stderr.count("holds a finished run") == 1
-    results = [json.loads((tmp_path / f"seed_{i}/result.json").read_text()) for i in range(2)]
-    assert [result["seed"] for result in results] == [0, 1]
+    results = [json.loads((tmp_path / f"seed_{i}/result.json").read_text()) for i in (3, 4)]
+    assert [result["seed"] for result in results] == [3, 4]
     assert summary["test_accuracies"] == [result["test_accuracy"] for result in results]
     assert summary["test_accuracy"]["mean"] == pytest.approx(np.mean(summary["test_accuracies"]))
 
@@ -52,9 +52,11 @@ def test_wrong_input_ends_with_the_commands_own_code(tmp_path):
         ["--config=lenet_digts", "--workdir=runs"],
         ["--config=lenet_digits"],
         ["--workdir=runs"],
+        ["--config=lenet_digits", "--config.population.seeds=2", "--workdir=runs"],
     ]
-    unknown, nowhere, nothing = run_all("seeds", lines, cwd=tmp_path)
-    assert unknown.code == nowhere.code == nothing.code == 2
+    unknown, nowhere, nothing, population = run_all("seeds", lines, cwd=tmp_path)
+    assert unknown.code == nowhere.code == nothing.code == population.code == 2
+    assert "the config is a population" in population.err
     assert "--config=NAME is missing" in nothing.err
     assert "did you mean 'lenet_digits'" in unknown.err
     assert "--workdir=DIR is missing" in nowhere.err

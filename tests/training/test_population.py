@@ -219,5 +219,9 @@ def test_what_cannot_be(tmp_path):
         train_population(config, tmp_path / "b")
     with pytest.raises(InputError, match=r"model.depth can't differ"):
         train_population(config_of(values="model.depth=20,56"), tmp_path / "b")
+    with pytest.raises(InputError, match="hue needs images with 3 channels"):
+        train_population(config_of(values="data.augment.hue=0.1,0.2"), tmp_path / "b")
+    with pytest.raises(InputError, match="unknown option of the network tiny 'drop_path'"):
+        train_population(config_of(values="model.drop_path=0.1,0.2"), tmp_path / "b")
     assert not (tmp_path / "b").exists()
     assert len(member_configs(config)) == 2

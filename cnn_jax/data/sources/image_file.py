@@ -85,7 +85,7 @@ def _decode_by_pillow(
             raise BadImage(f"is corrupt or truncated ({_reason(error)})") from error
         upright = _eight_bits(image)
         if upright.mode != _MODES[channels]:
-            upright = upright.convert(_MODES[channels])
+            upright = _converted(upright, _MODES[channels])
         fitted = _fit(upright, height, width) if height else upright
         return np.array(fitted).reshape(fitted.height, fitted.width, channels)
 
@@ -155,6 +155,14 @@ def _eight_bits(image: Image.Image) -> Image.Image:
             raise BadImage("has pixels of more than 16 bits; save it with 8 bits a channel")
         return Image.fromarray(np.rint(pixels / 257).astype(np.uint8))
     return image
+
+
+def _converted(image: Image.Image, mode: str) -> Image.Image:
+    try:
+        by_rgb = image.convert("RGB") if image.mode == "LAB" else image  # the one way Pillow knows
+        return by_rgb.convert(mode)
+    except ValueError as error:
+        raise BadImage(f"has {image.mode} pixels; save it as RGB or gray") from error
 
 
 def _reason(error: Exception) -> str:
