@@ -6,6 +6,7 @@ from PIL import Image
 from scipy import ndimage
 
 from cnn_jax.data.augment import framing, geometry
+from cnn_jax.errors import InputError
 from tests.data.image_checks import check_change, pixels, unit
 
 KEY = jax.random.key(3)
@@ -217,3 +218,13 @@ def test_an_alternating_flip_shows_each_example_both_ways_in_two_epochs():
     assert abs(flipped.mean() - 0.5) < 4 * 0.5 / np.sqrt(1000)
     some = run(images[7:9], index[7:9], jnp.zeros(2, jnp.int32))
     np.testing.assert_array_equal(some, epochs[0][7:9])
+
+
+def test_an_unknown_border_is_refused():
+    images = jnp.ones((1, 4, 4, 1))
+    for change in (
+        lambda: geometry.rotate(images, degrees=9, border="edges"),
+        lambda: framing.random_crop(jax.random.key(0), images, padding=1, border="edges"),
+    ):
+        with pytest.raises(InputError, match="unknown border 'edges'; did you mean 'edge'"):
+            change()

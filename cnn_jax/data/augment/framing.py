@@ -4,11 +4,12 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from cnn_jax.data.augment.draws import Images, PRNGKey, Strength, chosen
+from cnn_jax.errors import unknown
 
-PAD_MODE = {"zero": "constant", "edge": "edge", "reflect": "reflect"}
+_PAD_MODE = {"zero": "constant", "edge": "edge", "reflect": "reflect"}
 
 
 def random_flip(key: PRNGKey, images: Images, *, probability: Strength = 0.5) -> Images:
@@ -54,6 +55,26 @@ def _coins(index: Int[Array, " n"]) -> Bool[Array, " n"]:
     return jax.vmap(lambda i: jax.random.bernoulli(jax.random.fold_in(key, i)))(index)
 
 
+def with_border(images: Images, width: int, border: str) -> Float[Array, "n larger_h larger_w c"]:
+    """Returns images with a border of so many pixels on all sides.
+
+    Raises:
+      InputError: the border is none of zero, edge, reflect.
+
+    >>> with_border(jnp.ones((1, 2, 2, 1)), 1, "zero").sum().item()
+    4.0
+    """
+    check_border(border)
+    pad = [(0, 0), (width, width), (width, width), (0, 0)]
+    return jnp.pad(images, pad, mode=_PAD_MODE[border])
+
+
+def check_border(border: str) -> None:
+    """Raises InputError for a border that is none of zero, edge, reflect."""
+    if border not in _PAD_MODE:
+        raise unknown("border", border, _PAD_MODE)
+
+
 def random_crop(key: PRNGKey, images: Images, *, padding: int, border: str = "zero") -> Images:
     """Moves each image by up to `padding` whole pixels along both axes (pad, then crop).
 
@@ -67,8 +88,7 @@ def random_crop(key: PRNGKey, images: Images, *, padding: int, border: str = "ze
     ((4, 32, 32, 3), True)
     """
     _, h, w, c = images.shape
-    pad = [(0, 0), (padding, padding), (padding, padding), (0, 0)]
-    padded = jnp.pad(images, pad, mode=PAD_MODE[border])
+    padded = with_border(images, padding, border)
     corners = jax.random.randint(key, (len(images), 2), 0, 2 * padding + 1)
     crop = partial(jax.lax.dynamic_slice, slice_sizes=(h, w, c))
     # Measured on a CPU: as fast as any gather, and 8 times as fast as products with one-hot rows.

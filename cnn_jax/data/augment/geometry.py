@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from cnn_jax.data.augment.draws import Images, PerImage, PRNGKey, Strength
+from cnn_jax.data.augment.framing import check_border
 
 Numbers = float | int | Float[Array, "*b"]
 Matrices = Float[Array, "*b 3 3"]
@@ -83,6 +84,7 @@ def warp(images: Images, matrices: Float[Array, "#n 3 3"], *, border: str = "zer
     >>> warp(images, translation(1.0, 0.0)[None]).ravel().tolist()
     [0.0, 0.25, 0.5, 0.75]
     """
+    check_border(border)
     _, h, w, _ = images.shape
     x = (jnp.arange(w, dtype=jnp.float32) - (w - 1) / 2).reshape(1, 1, 1, w)
     y = (jnp.arange(h, dtype=jnp.float32) - (h - 1) / 2).reshape(1, 1, h, 1)

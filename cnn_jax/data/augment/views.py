@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from cnn_jax.data.augment.draws import Images
-from cnn_jax.data.augment.framing import PAD_MODE
+from cnn_jax.data.augment.framing import with_border
 
 
 def views_of(
@@ -22,8 +22,7 @@ def views_of(
     _, h, w, _ = images.shape
     views = [images]
     if shift:
-        pad = [(0, 0), (shift, shift), (shift, shift), (0, 0)]
-        padded = jnp.pad(images, pad, mode=PAD_MODE[border])
+        padded = with_border(images, shift, border)
         views += [padded[:, at : at + h, at : at + w] for at in (0, 2 * shift)]
     if mirror:
         views = [each for view in views for each in (view, view[:, :, ::-1])]
