@@ -16,7 +16,7 @@ from cnn_jax.training.writers import read_rows
 from tests.experiments.command import Together
 from tests.training.tiny import saved_state
 
-STEPS = 100
+STEPS = 60
 ARGUMENTS = [
     "--config=lenet_digits",
     "--config.model.width=0.25",
@@ -24,7 +24,7 @@ ARGUMENTS = [
     "--config.optim.name=sgd",
     f"--config.train.steps={STEPS}",
     "--config.train.log_every=10",
-    "--config.train.eval_every=50",
+    "--config.train.eval_every=30",
     "--config.train.checkpoint_every=5",
     "--config.train.pictures=false",
 ]

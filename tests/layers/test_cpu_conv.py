@@ -85,7 +85,7 @@ def test_any_geometry_is_xlas_convolution(way, cached, windows, channels, monkey
         monkeypatch.setattr(cpu_winograd, name, cached)
     monkeypatch.setattr(cpu_winograd, "_FEW", 3)  # channels, some of those drawn are fewer
     jax.clear_caches()  # the lowering is remembered by shape
-    settings(max_examples=3, deadline=None, derandomize=True, database=None)(
+    settings(max_examples=2, deadline=None, derandomize=True, database=None)(
         given(st.data())(lambda data: check_random_geometry(data, windows, channels))
     )()
     jax.clear_caches()
@@ -139,7 +139,7 @@ def test_any_strides_and_groups_are_xlas_convolution(way, monkeypatch):
     monkeypatch.setattr(cpu_conv, "_way_on_cpu", choose)
     monkeypatch.setattr(cpu_groups, "_FEW", 3)  # so that both ways are taken
     jax.clear_caches()
-    settings(max_examples=4, deadline=None, derandomize=True, database=None)(
+    settings(max_examples=3, deadline=None, derandomize=True, database=None)(
         given(st.data())(lambda data: check_any_strides_and_groups(data, way))
     )()
     jax.clear_caches()
@@ -240,7 +240,7 @@ def test_vmap_is_that_of_xlas_convolution(name, order):
     assert_close(*both(*arrays))
 
 
-@settings(max_examples=6, deadline=None, derandomize=True, database=None)
+@settings(max_examples=4, deadline=None, derandomize=True, database=None)
 @given(st.data())
 def test_any_transposed_convolution_is_xlas(data):
     draw = lambda low, high: data.draw(st.integers(low, high))
