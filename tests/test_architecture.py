@@ -73,6 +73,12 @@ def test_imports_follow_the_rules(module):
 
 
 @pytest.mark.parametrize("module", [m for m in FILES if _within(m, "cnn_jax.training")])
+def test_training_looks_into_nothing_but_for_its_pictures(module):
+    drawn = {name for name in _imports(module) if _within(name, "cnn_jax.analysis")}
+    assert module == "cnn_jax.training.pictures" or not drawn
+
+
+@pytest.mark.parametrize("module", [m for m in FILES if _within(m, "cnn_jax.training")])
 def test_only_the_loop_and_its_setup_see_data_and_models(module):
     seen = {p for p in ("data", "models") for n in _imports(module) if _within(n, f"cnn_jax.{p}")}
     assert module in SEE_EVERYTHING or len(seen) < 2
