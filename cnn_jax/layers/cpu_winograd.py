@@ -21,6 +21,7 @@ _TILE = 4
 _TILES = 256  # in a block of a sum at the least: enough for the product
 _CACHED = 1 << 14  # tiles × channels in such a block, where that is more: few enough for the cache
 _FEW = 32  # channels: below, XLA's loops over channels alone are slow
+_LONG = 6  # pieces in a row: from there on, with so few channels, its columns are sorted first
 _ROOM = 1 << 20  # tiles × channels at once else: memory alone bounds them, 36 arrays of 4 MiB
 
 # Sums along one dimension: of a piece of the image, of the kernel, of products for the output.
@@ -135,8 +136,12 @@ def _sums(matrix: Sequence, x: Array, sizes: Sequence) -> Array:
     channels = x.shape[-1]
     down, across = (math.ceil(size / _TILE) for size in sizes)
     length = len(matrix[0])
-    few = channels < _FEW
-    places = _in_rows(x, across, length) if few else _places(x, -2, across, length)
+    if channels < _FEW and across >= _LONG:
+        places = _in_rows(x, across, length)
+    else:
+        places = _places(x, -2, across, length)
+        if channels < _FEW:
+            places = [place.reshape(*x.shape[:2], 1, -1) for place in places]
     x = jnp.stack(_combined(matrix, places))
     x = jnp.stack(_combined(matrix, _places(x, -3, down, length)))
     return x.reshape(36, -1, channels)
