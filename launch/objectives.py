@@ -89,15 +89,15 @@ def check_validation(
     objectives: Sequence[Objective], config: Mapping[str, Any], points: Sequence[Mapping[str, Any]]
 ) -> None:
     """Raises LaunchError if an objective needs a validation split and a point has none."""
-    if not any(each.by_validation for each in objectives):
-        return
-    for point in points:
-        data = config["data"] | {name.removeprefix("data."): point[name] for name in point}
-        held_out = data["validation_fraction"] or data["validation_split"]
-        has_own = data["name"] in ("image_folder", "npz")  # may have one beside the training images
-        if held_out or has_own:
-            continue
+    needed = any(each.by_validation for each in objectives)
+    if needed and not all(_has_validation(config, point) for point in points):
         raise LaunchError(
             "there is no validation split to choose by: data.validation_fraction is 0; "
             "set --config.data.validation_fraction=0.1"
         )
+
+
+def _has_validation(config: Mapping[str, Any], point: Mapping[str, Any]) -> bool:
+    data = {name: point.get(f"data.{name}", value) for name, value in config["data"].items()}
+    may_have_one = data["name"] in ("image_folder", "npz")  # beside the training images
+    return bool(may_have_one or data["validation_fraction"] or data["validation_split"])

@@ -132,7 +132,8 @@ def check_workdir(storage: optuna.storages.BaseStorage, name: str, workdir: Path
     begun = name in optuna.get_all_study_names(storage)
     if not begun and next((workdir / "trials").glob("*"), None):
         raise LaunchError(
-            f"{workdir} holds the runs of another sweep than {name}; give another --workdir"
+            f"{workdir} holds the runs of another sweep, or its journal is gone; "
+            "give another --workdir"
         )
 
 

@@ -15,11 +15,11 @@ numbers that members of a population can differ in: up to --together runs, 1 for
 a pruner only the seeds after the first are, and nothing is if a time is an objective. What the
 training command refuses to train together is trained alone.
 
-DIR gets `trials.csv`, `best.json` (a config that `experiments.train` takes), `sweep.html`, a run
-directory for each trial and seed below `trials/`, what they said under `logs/`, and the journal
-that Optuna keeps: the same command goes on where it was stopped, and on another machine that shares
-DIR it joins in. With a database as --storage the machines needn't share DIR, but a trial goes on
-from its checkpoint only where they do. Ends with one JSON object on stdout.
+DIR holds one study. It gets `trials.csv`, `best.json` (a config that `experiments.train` takes),
+`sweep.html`, a run directory for each trial and seed below `trials/`, what they said under `logs/`,
+and the journal that Optuna keeps: the same command goes on where it was stopped, and on another
+machine that shares DIR it joins in. With a database as --storage the machines needn't share DIR,
+but a trial goes on from its checkpoint only where they do. Ends with one JSON object on stdout.
 """
 
 import json

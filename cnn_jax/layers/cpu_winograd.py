@@ -14,14 +14,12 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from cnn_jax.layers.cpu_fence import computed_once
 from cnn_jax.layers.cpu_patches import Pairs, map_blocks, output_sizes, sum_blocks
 
 _TILE = 4
 _TILES = 256  # in a block of a sum at the least: enough for the product
 _CACHED = 1 << 14  # tiles × channels in such a block, where that is more: few enough for the cache
 _FEW = 32  # channels: below, XLA's loops over channels alone are slow
-_LONG = 6  # pieces in a row: from there on, with so few channels, its columns are sorted first
 _ROOM = 1 << 20  # tiles × channels at once else: memory alone bounds them, 36 arrays of 4 MiB
 
 # Sums along one dimension: of a piece of the image, of the kernel, of products for the output.
@@ -135,15 +133,11 @@ def _sums(matrix: Sequence, x: Array, sizes: Sequence) -> Array:
     """
     channels = x.shape[-1]
     down, across = (math.ceil(size / _TILE) for size in sizes)
-    length = len(matrix[0])
-    if channels < _FEW and across >= _LONG:
-        places = _in_rows(x, across, length)
-    else:
-        places = _places(x, -2, across, length)
-        if channels < _FEW:
-            places = [place.reshape(*x.shape[:2], 1, -1) for place in places]
+    places = _places(x, -2, across, len(matrix[0]))
+    if channels < _FEW:
+        places = [place.reshape(*x.shape[:2], 1, -1) for place in places]
     x = jnp.stack(_combined(matrix, places))
-    x = jnp.stack(_combined(matrix, _places(x, -3, down, length)))
+    x = jnp.stack(_combined(matrix, _places(x, -3, down, len(matrix[0]))))
     return x.reshape(36, -1, channels)
 
 
@@ -151,18 +145,6 @@ def _places(x: Array, axis: int, pieces: int, length: int) -> list[Array]:
     """Returns, for each place along an axis of a piece, what all pieces have there."""
     last = (pieces - 1) * _TILE + 1
     return [lax.slice_in_dim(x, i, i + last, _TILE, x.ndim + axis) for i in range(length)]
-
-
-def _in_rows(x: Array, pieces: int, length: int) -> list[Array]:
-    """Returns `_places` across, each piece's channels behind those of the one before it.
-
-    The columns are sorted by their place first: then every place is a run of numbers of its row.
-    """
-    n, h, w, c = x.shape
-    columns = jnp.pad(x, ((0, 0), (0, 0), (0, -w % _TILE), (0, 0))).reshape(n, h, -1, _TILE, c)
-    rows = computed_once(jnp.moveaxis(columns, 3, 1).reshape(n, _TILE, h, -1))
-    starts = [(i % _TILE, i // _TILE * c) for i in range(length)]
-    return [rows[:, i, :, None, at : at + pieces * c] for i, at in starts]
 
 
 def _outputs(products: Array, n: int, sizes: Sequence) -> Array:

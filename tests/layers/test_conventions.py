@@ -56,13 +56,10 @@ def test_every_public_thing_has_a_docstring(module):
             assert inspect.getdoc(thing), name
 
 
-@pytest.mark.parametrize(
-    "module", [m for m in MODULES if not m.endswith(("activation", "normalization"))]
-)
-def test_examples_run(module):
-    results = doctest.testmod(sys.modules[module])
-    assert results.attempted > 0
-    assert results.failed == 0
+@pytest.mark.parametrize("module", [m for m in MODULES if not m.endswith("activation")])
+def test_every_module_has_an_example(module):
+    """That they run, `tests/test_architecture.py` sees."""
+    assert any(test.examples for test in doctest.DocTestFinder().find(sys.modules[module]))
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)

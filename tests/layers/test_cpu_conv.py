@@ -84,7 +84,6 @@ def test_any_geometry_is_xlas_convolution(way, cached, windows, channels, monkey
     for name in ("_TILES", "_CACHED", "_ROOM"):
         monkeypatch.setattr(cpu_winograd, name, cached)
     monkeypatch.setattr(cpu_winograd, "_FEW", 3)  # channels, some of those drawn are fewer
-    monkeypatch.setattr(cpu_winograd, "_LONG", 2)  # pieces, some have more
     jax.clear_caches()  # the lowering is remembered by shape
     settings(max_examples=2, deadline=None, derandomize=True, database=None)(
         given(st.data())(lambda data: check_random_geometry(data, windows, channels))

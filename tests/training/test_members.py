@@ -2,7 +2,7 @@
 
 import pytest
 
-from cnn_jax.config import Config, Population, from_json, to_json
+from cnn_jax.config import Config, Population, flatten, from_json, to_json
 from cnn_jax.config_checks import validate
 from cnn_jax.errors import InputError
 from cnn_jax.training.members import VARIABLE, combinations, describe, differing, member_configs
@@ -102,4 +102,5 @@ def test_other_settings_that_cannot_be():
 
 def test_every_variable_field_is_a_number_of_the_config():
     for path in VARIABLE:
-        member_configs(config(values=f"{path}=0.25,0.5"))
+        members = member_configs(config(values=f"{path}=0.25,0.5"))
+        assert [flatten(member)[path] for member in members] == [0.25, 0.5]
