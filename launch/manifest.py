@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from launch.command_line import LaunchError
+from launch.whole_files import write_json
 
 MANIFEST = "manifest.json"
 
@@ -28,9 +29,7 @@ def write_manifest(workdir: Path, command: Sequence[str], **ids: Any) -> Mapping
     }
     workdir.mkdir(parents=True, exist_ok=True)
     before = read_manifest(workdir)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps([*before, entry], indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    write_json(path, [*before, entry])
     return entry
 
 

@@ -1,8 +1,7 @@
 """What a sweep has found: a table of its trials, and the config of the best."""
 
 import csv
-import json
-import os
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from launch.objectives import Objective
 from launch.spread import spread
+from launch.whole_files import write_json, write_text
 
 
 def fields(study: optuna.Study) -> list[str]:
@@ -94,29 +94,22 @@ def write(workdir: Path, study: optuna.Study, objectives: Sequence[Objective]) -
     """
     table = rows(study, objectives)
     if table:
-        _replace(workdir / "trials.csv", table)
+        write_text(workdir / "trials.csv", _csv(table))
     best = best_trials(study, objectives)
     if best:
-        _write_config(workdir / "best.json", best[0])
+        write_json(workdir / "best.json", best[0].user_attrs["config"])
     if len(objectives) > 1:
         (workdir / "front").mkdir(exist_ok=True)
         wanted = {workdir / "front" / f"trial_{each.number:04d}.json": each for each in best}
         for path in set((workdir / "front").glob("trial_*.json")) - wanted.keys():
             path.unlink()
         for path, trial in wanted.items():
-            _write_config(path, trial)
+            write_json(path, trial.user_attrs["config"])
 
 
-def _write_config(path: Path, trial: FrozenTrial) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(trial.user_attrs["config"], indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
-
-
-def _replace(path: Path, table: Sequence[Mapping[str, Any]]) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(table[0]))
-        writer.writeheader()
-        writer.writerows(table)
-    os.replace(temporary, path)
+def _csv(table: Sequence[Mapping[str, Any]]) -> str:
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(table[0]))
+    writer.writeheader()
+    writer.writerows(table)
+    return text.getvalue()

@@ -9,7 +9,6 @@ Pixels are first scaled to [0, 1]. Then, by kind:
 - "zca": minus the mean of each value, then ZCA whitening, for images of up to 3,072 values.
 """
 
-import os
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from jaxtyping import Array, Float, UInt8
 from cnn_jax.config import NORMALIZATIONS
 from cnn_jax.data.on_disk import ImagesOnDisk
 from cnn_jax.errors import InputError, unknown
+from cnn_jax.whole_files import replacing
 
 ZCA_LIMIT = 32 * 32 * 3  # values of an image; its matrix holds the square of that
 _CHUNK = 2**24  # values at once in float
@@ -41,10 +41,8 @@ class Normalization:
         arrays = {"kind": np.array(self.kind), "mean": self.mean, "std": self.std}
         if self.whitening is not None:
             arrays["whitening"] = self.whitening
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        with open(temporary, "wb") as file:
+        with replacing(path) as scratch, open(scratch, "wb") as file:
             np.savez(file, **arrays)
-        os.replace(temporary, path)
 
     @staticmethod
     def load(path: Path) -> "Normalization":

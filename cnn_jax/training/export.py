@@ -6,7 +6,6 @@ JSON file beside it that says what it takes and gives.
 
 import contextlib
 import dataclasses
-import os
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,9 +20,9 @@ from cnn_jax.data.normalization import Normalization
 from cnn_jax.errors import InputError, RunError
 from cnn_jax.placement import replicated
 from cnn_jax.training.predictor import Predictor, compile_logits
-from cnn_jax.training.run_directory import write_json
 from cnn_jax.weights.files import read_safetensors
 from cnn_jax.weights.names import CONSTANTS, Arrays, by_name, to_variables
+from cnn_jax.whole_files import replacing, write_json
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 # How far the logits may be from the run's own, as a share of the largest: another program rounds in
@@ -131,18 +130,14 @@ def _replacing(path: Path) -> Iterator[Path]:
     Raises:
       InputError: it can't be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; --out must be a file")
     try:
-        if path.is_dir():
-            raise InputError(f"{path} is a folder; --out must be a file")
         path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        os.replace(temporary, path)
+        with replacing(path) as scratch:
+            yield scratch
     except OSError as error:
         raise InputError(f"{path} can't be written: {error.strerror or error}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def _describe(predictor: Predictor, path: Path, **facts: Any) -> None:

@@ -38,7 +38,6 @@ from cnn_jax.training.run_directory import (
     create_run,
     locked,
     read_json,
-    write_json,
     write_spec,
     writing,
 )
@@ -54,6 +53,7 @@ from cnn_jax.training.setup import (
 )
 from cnn_jax.training.state import Purpose, TrainState, key_for, model_variables
 from cnn_jax.training.writers import Row, Writers, open_writers
+from cnn_jax.whole_files import write_json
 
 
 def train_and_evaluate(

@@ -17,11 +17,11 @@ from cnn_jax.training.run_directory import (
     create_run,
     member_directory,
     read_config,
-    write_json,
     write_spec,
 )
 from cnn_jax.training.setup import Experiment, abstract_state
 from cnn_jax.training.writers import Row, Writers, read_rows
+from cnn_jax.whole_files import write_json
 
 
 def member_directories(workdir: Path) -> list[Path]:

@@ -1,4 +1,4 @@
-"""The directory of one run: what it holds, whose it is, and how files in it are replaced."""
+"""The directory of one run: what it holds, and whose it is."""
 
 import contextlib
 import dataclasses
@@ -19,6 +19,7 @@ from cnn_jax.config import (
 )
 from cnn_jax.data.spec import Spec
 from cnn_jax.errors import InputError, RunError
+from cnn_jax.whole_files import write_json, write_text
 
 CONFIG, RESULT, DATASET, METRICS = "config.json", "result.json", "dataset.json", "metrics.jsonl"
 NORMALIZATION, LOCK, MEMBERS = "normalization.npz", ".lock", "members"
@@ -73,7 +74,7 @@ def create_run(workdir: Path, config: Config) -> None:
     """
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        write_atomically(workdir / CONFIG, to_json(config))
+        write_text(workdir / CONFIG, to_json(config))
     except OSError as error:
         reason = error.strerror or error
         raise InputError(f"the run directory {workdir} is not writable: {reason}") from error
@@ -167,23 +168,3 @@ def _damaged(path: Path, reason: object) -> InputError:
         f"{path} is damaged ({reason}); delete it and train again: the run goes on from its last "
         "checkpoint"
     )
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Writes a JSON file, whole or not at all."""
-    write_atomically(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Writes a text file, whole or not at all: a reader never sees half of it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        # A path that is no text has surrogates; as backslashes they are what JSON writes for them.
-        with open(temporary, "w", encoding="utf-8", errors="backslashreplace") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise

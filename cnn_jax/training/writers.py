@@ -12,7 +12,8 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from cnn_jax.training.processes import is_first
-from cnn_jax.training.run_directory import METRICS, write_atomically, writing
+from cnn_jax.training.run_directory import METRICS, writing
+from cnn_jax.whole_files import write_text
 
 Row = dict[str, Any]  # numbers by name; of a population also `members`, a row or None for each
 _BINS = 64
@@ -153,4 +154,4 @@ def drop_rows_after(path: Path, step: int) -> None:
     rows = read_rows(path)
     kept = [row for row in rows if row["step"] <= step]
     if path.exists():
-        write_atomically(path, "".join(json.dumps(row) + "\n" for row in kept))
+        write_text(path, "".join(json.dumps(row) + "\n" for row in kept))

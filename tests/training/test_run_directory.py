@@ -12,10 +12,9 @@ from cnn_jax.training.run_directory import (
     read_config,
     read_json,
     read_spec,
-    write_atomically,
-    write_json,
     write_spec,
 )
+from cnn_jax.whole_files import write_json
 
 CONFIG = Config(name="a", train=Train(steps=3))
 
@@ -102,26 +101,3 @@ def test_json_files_come_back(tmp_path):
 def test_a_damaged_json_file_is_named(tmp_path, content):
     (tmp_path / "a.json").write_bytes(content)
     assert f"{tmp_path / 'a.json'} is damaged" in _refused(read_json, tmp_path / "a.json")
-
-
-def test_a_file_is_replaced_whole_and_leaves_nothing_beside_it(tmp_path):
-    path = tmp_path / "file"
-    write_atomically(path, "old")
-    write_atomically(path, "newer")
-    assert path.read_text() == "newer"
-    assert os.listdir(tmp_path) == ["file"]
-
-
-@pytest.mark.parametrize("broken", ["fsync", "replace"])
-def test_a_write_that_fails_keeps_the_old_file_alone(tmp_path, monkeypatch, broken):
-    path = tmp_path / "file"
-    write_atomically(path, "old")
-
-    def fail(*_):
-        raise OSError("disk full")
-
-    with monkeypatch.context() as patch, pytest.raises(OSError, match="disk full"):
-        patch.setattr(os, broken, fail)
-        write_atomically(path, "new")
-    assert path.read_text() == "old"
-    assert os.listdir(tmp_path) == ["file"]

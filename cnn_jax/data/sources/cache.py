@@ -3,11 +3,12 @@
 import contextlib
 import hashlib
 import os
-import tempfile
 import zipfile
 from pathlib import Path
 
 import numpy as np
+
+from cnn_jax.whole_files import replacing
 
 _FORMAT = 3  # to be raised when what is cached changes
 
@@ -45,11 +46,5 @@ def write_cache(path: Path, **arrays: np.ndarray) -> None:
     """Writes a cache file, whole or not at all; where it can't be written, not at all."""
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, scratch = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                np.savez(file, **arrays)
-            os.replace(scratch, path)
-        except BaseException:
-            os.unlink(scratch)
-            raise
+        with replacing(path) as scratch, open(scratch, "wb") as file:
+            np.savez(file, **arrays)
