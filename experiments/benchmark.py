@@ -45,12 +45,13 @@ from rich.table import Table
 
 from cnn_jax.config import DTYPES, Config
 from cnn_jax.config_checks import validate
+from cnn_jax.cpus import usable_cpus
 from cnn_jax.errors import InputError, RunError, unknown
 from experiments import command_line, configs
 from experiments.contenders import OURS, PEERS
 from experiments.contenders.machine import machine
 from experiments.contenders.rounds import compare
-from experiments.contenders.task import MODES, benchmark_config, streamed_config, usable_cpus
+from experiments.contenders.task import MODES, benchmark_config, streamed_config
 
 
 def _load(names: str) -> Config:

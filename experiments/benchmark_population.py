@@ -29,9 +29,9 @@ from absl import flags
 
 from cnn_jax.config import Config, Population, to_json, with_fields
 from cnn_jax.config_checks import validate
+from cnn_jax.cpus import usable_cpus
 from cnn_jax.errors import unknown
 from experiments import command_line
-from experiments.contenders.task import usable_cpus
 from experiments.contenders.whole_runs import timed
 
 SINGLE, STRATEGIES = "single", ("each", "vmap", "map", "vmap-devices")

@@ -11,7 +11,6 @@ side finds them in colder memory; a run of ours before the first round sees to t
 """
 
 import json
-import os
 import re
 import sys
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from typing import Any, NamedTuple
 
 from absl import flags
 
+from cnn_jax.cpus import usable_cpus
 from cnn_jax.errors import InputError, RunError
 from experiments import command_line
 from experiments.contenders import OURS
@@ -85,7 +85,7 @@ def _record(name: str, turns: dict[str, list[Turn]]) -> dict[str, Any]:
         **spread("process_seconds", [turn.seconds for turn in these]),
         "same_top": sum(mine[image] == theirs[image] for image in mine) / max(1, len(mine)),
         "rounds": len(these),
-        "cpus": os.cpu_count(),
+        "cpus": usable_cpus(),
     }
 
 

@@ -5,6 +5,7 @@ import math
 import pytest
 
 from cnn_jax import config as config_module
+from cnn_jax import config_checks
 from cnn_jax.config import (
     Config,
     Data,
@@ -190,6 +191,13 @@ def test_flatten_lists_every_field_once_in_order():
     leaves = json.loads(to_json(Config()))
     assert len(flat) == sum(1 for _ in _leaves(leaves))
     assert flat.keys() >= config_module.placement_fields(Config())
+
+
+def test_what_is_checked_is_a_field():
+    checks = config_checks
+    named = {*checks._CHOICES, *checks._AT_LEAST, *checks._ABOVE_ZERO, *checks._FRACTIONS}
+    named |= {f"data.augment.{name}" for name in checks._AUGMENT_LIMITS}
+    assert named <= flatten(Config()).keys()
 
 
 def _leaves(values):

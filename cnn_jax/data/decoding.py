@@ -1,6 +1,5 @@
 """Image files decoded by threads ahead of whatever takes them, in their order."""
 
-import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import UInt8
 
+from cnn_jax.cpus import usable_cpus
 from cnn_jax.data.sources.image_file import BadImage, read_bytes
 from cnn_jax.data.sources.image_folder import image_paths
 
@@ -58,7 +58,7 @@ def decoded_batches(
       threads: that decode; 0: one for each CPU. Decoders free the interpreter's lock.
     """
     queue: Queue[Future | None] = Queue(_AHEAD * size)
-    pool = ThreadPoolExecutor(threads or min(32, os.cpu_count() or 1))
+    pool = ThreadPoolExecutor(threads or min(32, usable_cpus()))
     Thread(target=_submit, args=(paths, decode, pool, queue), daemon=True).start()
     try:
         while (first := queue.get()) is not None:

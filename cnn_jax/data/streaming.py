@@ -5,10 +5,9 @@ one, whatever the number of workers, and goes on after any step. Grain's element
 what it spends on an element is more than a small image takes to decode.
 """
 
-import os
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -16,6 +15,7 @@ import numpy as np
 from jax.sharding import NamedSharding
 from jaxtyping import Int, PyTree
 
+from cnn_jax.cpus import usable_cpus
 from cnn_jax.data.order import epoch_order
 from cnn_jax.data.spec import Split
 from cnn_jax.placement import place
@@ -109,7 +109,7 @@ def _read_ahead(
 ) -> Iterator[HostBatch]:
     import grain  # 0.6 seconds that only streaming runs should spend
 
-    threads = threads or (1 if workers else _usable_cpus())
+    threads = threads or (1 if workers else usable_cpus())
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 1)
     dataset = grain.MapDataset.source(batches)[start:].to_iter_dataset(options)
     if workers:
@@ -248,11 +248,6 @@ class StreamedEvalBatches:
             yield from prefetch
         finally:
             prefetch.close()
-
-
-def _usable_cpus() -> int:
-    affinity: Callable | None = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def _mark_flags_parsed() -> None:

@@ -25,6 +25,7 @@ from cnn_jax.training.finite import finite
 from cnn_jax.training.interruption import StopRequest, stop_on_signals
 from cnn_jax.training.losses import LossFn
 from cnn_jax.training.metrics import compute, merge, score
+from cnn_jax.training.optimizer import unread
 from cnn_jax.training.parallel import once_options
 from cnn_jax.training.pictures import Pictures, reported
 from cnn_jax.training.processes import Agreement, is_first
@@ -95,6 +96,9 @@ def train_and_evaluate(
         with clock.stage("data"):
             experiment = build_experiment(config, loss_fn=loss_fn, augment_fn=augment_fn)
         run_type.check(experiment)
+        if unused := ", ".join(f"optim.{name}" for name in unread(config.optim)):
+            kind = f"optim.name={config.optim.name} optim.schedule={config.optim.schedule}"
+            display.say(f"without effect with {kind}: {unused}")
         if config.train.init_from and not (workdir / CONFIG).exists():
             check_source(experiment)
         with (

@@ -10,6 +10,7 @@ from cnn_jax.data.augment import STRENGTHS, check_augment
 from cnn_jax.data.spec import Spec
 from cnn_jax.errors import InputError, unknown
 from cnn_jax.training.network import build_network
+from cnn_jax.training.optimizer import unread
 
 # What may differ between members: numbers that no array's shape depends on.
 VARIABLE = (
@@ -148,12 +149,15 @@ def _text(values: dict[str, Any]) -> str:
 
 
 def check_each(population: Config, spec: Spec) -> None:
-    """Raises InputError for a member whose network has no such option, or whose images can't be
-    changed so.
+    """Raises InputError for a member whose network has no such option, whose images can't be
+    changed so, or whose optimizer does not read what is to differ.
     """
-    on = {}
+    on, varied = {}, combinations(population.population)[0]
     for config in member_configs(population):
         build_network(config, spec)
+        for name in unread(config.optim):
+            if f"optim.{name}" in varied:
+                raise InputError(f"population.values: {config.optim.name} has no optim.{name}")
         changes = config.data.augment
         on[tuple(map(bool, vars(changes).values()))] = changes
     for changes in on.values():

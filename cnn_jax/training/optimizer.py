@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,21 +21,25 @@ def make_schedule(optim: Optim, steps: int) -> Schedule:
     peak = optim.learning_rate
     warmup = round(optim.warmup * steps)
     rest = max(1, steps - warmup)
-    drops: dict[int, float] = {}
-    for at in optim.milestones:  # in a short run two of them may fall on one step
-        step = round(at * steps) - warmup
-        drops[step] = drops.get(step, 1.0) * optim.decay_factor
     schedule = {
         "constant": lambda: optax.constant_schedule(peak),
         "plateau": lambda: optax.constant_schedule(peak),
         "linear": lambda: optax.linear_schedule(peak, 0.0, rest),
         "cosine": lambda: optax.cosine_decay_schedule(peak, rest),
         "one_cycle": lambda: optax.cosine_onecycle_schedule(rest, peak),
-        "step": lambda: optax.piecewise_constant_schedule(peak, drops),
+        "step": lambda: optax.piecewise_constant_schedule(peak, _drops(optim, steps, warmup)),
     }[optim.schedule]()
     if not warmup:
         return schedule
     return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), schedule], [warmup])
+
+
+def _drops(optim: Optim, steps: int, warmup: int) -> dict[int, float]:
+    drops: dict[int, float] = {}
+    for at in optim.milestones:  # in a short run two of them may fall on one step
+        step = round(at * steps) - warmup
+        drops[step] = drops.get(step, 1.0) * optim.decay_factor
+    return drops
 
 
 def make_optimizer(
@@ -60,6 +65,26 @@ def make_optimizer(
     tx = optax.chain(*clip, *decay, optimizer, *last)
     tx = freeze(tx, optim.freeze) if optim.freeze else tx
     return optax.with_extra_args_support(tx)
+
+
+def unread(optim: Optim) -> list[str]:
+    """Returns the fields that are set and that this optimizer with this schedule does not read.
+
+    >>> from cnn_jax.training.optimizer import unread
+    >>> unread(Optim(name="adam", momentum=0.9, beta1=0.8, milestones=(0.5,)))
+    ['momentum', 'milestones']
+    """
+    read = set()
+
+    class Watched(Optim):
+        def __getattribute__(self, name: str) -> Any:
+            read.add(name)
+            return super().__getattribute__(name)
+
+    watched = Watched(**vars(optim))
+    make_optimizer(watched, make_schedule(watched, steps=1))
+    changed = (name for name, value in vars(optim).items() if value != getattr(Optim, name))
+    return [name for name in changed if name not in read]
 
 
 def _plateau(optim: Optim, steps_per_epoch: int) -> optax.GradientTransformationExtraArgs:
@@ -88,36 +113,6 @@ def _rmsprop(o: Optim, schedule: Schedule) -> optax.GradientTransformation:
         eps=_or(o.epsilon, 1e-7),
         momentum=_momentum(o, 0.0),
         nesterov=o.nesterov,
-    )
-
-
-def _adam(o: Optim, schedule: Schedule) -> optax.GradientTransformation:
-    return optax.adam(schedule, b1=o.beta1, b2=o.beta2, eps=_or(o.epsilon, 1e-8))
-
-
-def _adamw(o: Optim, schedule: Schedule) -> optax.GradientTransformation:
-    return optax.adamw(
-        schedule,
-        b1=o.beta1,
-        b2=o.beta2,
-        eps=_or(o.epsilon, 1e-8),
-        weight_decay=o.weight_decay,
-        mask=decay_mask,
-    )
-
-
-def _nadam(o: Optim, schedule: Schedule) -> optax.GradientTransformation:
-    return optax.nadam(schedule, b1=o.beta1, b2=o.beta2, eps=_or(o.epsilon, 1e-8))
-
-
-def _lamb(o: Optim, schedule: Schedule) -> optax.GradientTransformation:
-    return optax.lamb(
-        schedule,
-        b1=o.beta1,
-        b2=o.beta2,
-        eps=_or(o.epsilon, 1e-6),
-        weight_decay=o.weight_decay,
-        mask=decay_mask,
     )
 
 
@@ -166,10 +161,10 @@ def _muon_sgd(o: Optim, schedule: Schedule) -> optax.GradientTransformation:
 _OPTIMIZERS: dict[str, Callable[[Optim, Schedule], optax.GradientTransformation]] = {
     "sgd": _sgd,
     "rmsprop": _rmsprop,
-    "adam": _adam,
-    "adamw": _adamw,
-    "nadam": _nadam,
-    "lamb": _lamb,
+    "adam": lambda o, schedule: optax.adam(schedule, **_betas(o)),
+    "adamw": lambda o, schedule: optax.adamw(schedule, **_betas(o), **_decoupled(o)),
+    "nadam": lambda o, schedule: optax.nadam(schedule, **_betas(o)),
+    "lamb": lambda o, schedule: optax.lamb(schedule, **_betas(o, 1e-6), **_decoupled(o)),
     "lars": _lars,
     "muon": _muon,
     "muon_sgd": _muon_sgd,
@@ -185,6 +180,14 @@ def _momentum(o: Optim, default: float) -> ArrayLike | None:
     """Returns None for no momentum: the optimizer then keeps no trace."""
     momentum = _or(o.momentum, default)
     return momentum if is_on(momentum) else None
+
+
+def _betas(o: Optim, epsilon: float = 1e-8) -> dict[str, ArrayLike]:
+    return {"b1": o.beta1, "b2": o.beta2, "eps": _or(o.epsilon, epsilon)}
+
+
+def _decoupled(o: Optim) -> dict[str, Any]:
+    return {"weight_decay": o.weight_decay, "mask": decay_mask}
 
 
 def decay_mask(params: PyTree) -> PyTree:

@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 import jax
 
-from experiments.contenders.task import Contender, Started, usable_cpus
+from cnn_jax.cpus import usable_cpus
+from experiments.contenders.task import Contender, Started
 
 
 def contender(start: Callable[[], Started]) -> Contender:

@@ -16,6 +16,7 @@ import numpy as np
 from keras import layers
 
 from cnn_jax.analysis.summary import Operation, window_and_stride
+from cnn_jax.cpus import usable_cpus
 from cnn_jax.layers.arithmetic import per_dimension, same_padding
 from cnn_jax.models import modules
 from cnn_jax.models.residual import PadShortcut
@@ -30,7 +31,6 @@ from experiments.contenders.task import (
     layer_name,
     no_layer,
     padding_pairs,
-    usable_cpus,
 )
 
 _ACTIVATIONS = {

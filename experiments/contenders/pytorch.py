@@ -18,6 +18,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from cnn_jax.analysis.summary import Operation, window_and_stride
+from cnn_jax.cpus import usable_cpus
 from cnn_jax.models import modules
 from cnn_jax.models.residual import PadShortcut
 from cnn_jax.weights.names import by_name
@@ -32,7 +33,6 @@ from experiments.contenders.task import (
     layer_name,
     no_layer,
     padding_pairs,
-    usable_cpus,
 )
 from experiments.inputs.files import train_files
 from experiments.inputs.torch_files import Files

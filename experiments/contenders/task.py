@@ -1,7 +1,6 @@
 """What every contender is given, and what it gives back."""
 
 import dataclasses
-import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
@@ -13,6 +12,7 @@ from jaxtyping import Float, Int
 
 from cnn_jax.analysis.summary import Operation, operations, window_and_stride
 from cnn_jax.config import Config, Data, Optim, Synthetic, Train
+from cnn_jax.cpus import usable_cpus
 from cnn_jax.data.datasets import Spec, Split, dataset_spec, load_dataset
 from cnn_jax.errors import InputError
 from cnn_jax.layers.arithmetic import per_dimension, window_padding
@@ -133,13 +133,6 @@ class Contender:
     device_kind: str = "cpu"
     threads: int = 0
     peak_memory: Callable[[], int | None] = lambda: None  # of a device with memory of its own
-
-
-def usable_cpus() -> int:
-    """Returns how many CPUs this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 # Steps after which as much is read ahead as will be, two batches for each CPU that decodes.

@@ -19,13 +19,13 @@ from absl import flags
 from torch.utils.data import DataLoader, Dataset
 
 from cnn_jax.analysis.summary import operations
+from cnn_jax.cpus import usable_cpus
 from cnn_jax.data.decoding import find_images
 from cnn_jax.data.spec import Spec
 from cnn_jax.errors import InputError
 from cnn_jax.training.predictor import Predictor, load_predictor
 from experiments import command_line
 from experiments.contenders.pytorch import with_weights
-from experiments.contenders.task import usable_cpus
 from experiments.inputs.torch_files import load_pixels
 
 flags.FLAGS.set_gnu_getopt()

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from cnn_jax.cpus import usable_cpus
 from cnn_jax.errors import InputError, RunError
 from experiments.contenders import OURS, PEERS
 from experiments.contenders.rounds import spread
@@ -54,5 +55,5 @@ def record(name: str, turns: dict[str, list[Turn]]) -> dict[str, Any]:
         **spread("test_accuracy", [turn.test_accuracy for turn in turns[name]]),
         **spread("this_over_ours", ratios),
         "rounds": len(turns[name]),
-        "cpus": os.cpu_count(),
+        "cpus": usable_cpus(),
     }

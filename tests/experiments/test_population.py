@@ -23,6 +23,7 @@ def trained(tmp_path_factory):
         [*ARGUMENTS, "--workdir=p"],
         [*ARGUMENTS[:2], "--config.population.values=model.depth=20,56", "--workdir=q"],
         [*ARGUMENTS, "--workdir=p", "--config.population.seeds=3"],
+        [*ARGUMENTS[:2], "--config.population.values=optim.momentum=0.8,0.9", "--workdir=q"],
     ]
     return cwd, run_all("train", lines, cwd=cwd)
 
@@ -35,9 +36,10 @@ def test_it_trains_and_says_what_it_does(trained):
     assert len(result["members"]) == 4
     assert all(member["test_examples"] == 297 for member in result["members"])
     assert again.code == 0 and "holds a finished run" in again.err
-    assert [(a.code, len(a.err.splitlines())) for a in refused] == [(2, 1), (2, 1)]
+    assert [(a.code, len(a.err.splitlines())) for a in refused] == [(2, 1)] * 3
     assert "model.depth can't differ between members" in refused[0].err
     assert "population.seeds is 2 there, not 3" in refused[1].err
+    assert "adamw has no optim.momentum" in refused[2].err and not (cwd / "q").exists()
 
 
 def test_its_members_are_evaluated_all_or_one(trained):

@@ -11,7 +11,7 @@ import pytest
 from cnn_jax.errors import InputError
 from cnn_jax.training.clock import Clock
 from cnn_jax.training.interruption import Stopped
-from cnn_jax.training.loop import train_and_evaluate
+from cnn_jax.training.loop import Run, train_and_evaluate
 from cnn_jax.training.progress import Display
 from cnn_jax.training.run_directory import read_json
 from cnn_jax.training.writers import read_rows
@@ -101,6 +101,20 @@ def test_the_result_says_what_was_done(straight):
     assert best == {"step": max(scores, key=scores.get), "accuracy": max(scores.values())}
     assert saved_state(straight, CONFIG, "best")[0] == best["step"]
     assert saved_state(straight, CONFIG, "last")[0] == 12
+
+
+def test_fields_without_effect_are_named(tmp_path, capsys):
+    class Begun(Run):
+        def start(self):
+            raise Crash
+
+    config = tiny_config()
+    config.optim.beta1, config.optim.milestones = 0.5, (0.5,)
+    with pytest.raises(Crash):
+        train_and_evaluate(config, tmp_path, run_type=Begun)
+    assert capsys.readouterr().err == (
+        "without effect with optim.name=sgd optim.schedule=cosine: optim.beta1, optim.milestones\n"
+    )
 
 
 def test_the_loss_falls(straight):

@@ -7,7 +7,8 @@ import optax
 import pytest
 
 from cnn_jax.config import OPTIMIZERS, Optim
-from cnn_jax.training.optimizer import decay_mask, make_optimizer, make_schedule
+from cnn_jax.training.optimizer import decay_mask, make_optimizer, make_schedule, unread
+from experiments import configs
 
 pytestmark = pytest.mark.usefixtures("optax_promotes")
 RATE, STEPS = 0.1, 4
@@ -232,3 +233,41 @@ def test_schedules_of_the_shortest_runs_are_finite(schedule, steps):
 def test_milestones_on_one_step_both_count():
     optim = Optim(learning_rate=1.0, schedule="step", milestones=(0.5, 0.6), decay_factor=0.1)
     assert float(make_schedule(optim, 2)(1)) == pytest.approx(0.01)
+
+
+ALL_SET = {
+    "momentum": 0.5,
+    "nesterov": True,
+    "decay_rate": 0.5,
+    "beta1": 0.5,
+    "epsilon": 1e-3,
+    "weight_decay": 0.1,
+    "clip_norm": 1.0,
+    "milestones": (0.5,),
+    "decay_factor": 0.5,
+    "plateau_patience": 3,
+    "freeze": "conv",
+    "rates": "logits=2",
+    "hold_norms": True,
+}
+SCHEDULED = ["milestones", "decay_factor", "plateau_patience"]
+
+
+@pytest.mark.parametrize(
+    ("name", "schedule", "expected"),
+    [
+        ("sgd", "constant", ["decay_rate", "beta1", "epsilon", *SCHEDULED]),
+        ("rmsprop", "cosine", ["beta1", *SCHEDULED]),
+        ("adamw", "step", ["momentum", "nesterov", "decay_rate", "plateau_patience"]),
+        ("lamb", "plateau", ["momentum", "nesterov", "decay_rate", "milestones"]),
+        ("muon", "one_cycle", ["nesterov", "decay_rate", "epsilon", *SCHEDULED]),
+    ],
+)
+def test_fields_without_effect_are_known(name, schedule, expected):
+    found = unread(Optim(name=name, schedule=schedule, **ALL_SET))
+    assert sorted(found) == sorted(expected)
+
+
+@pytest.mark.parametrize("name", configs.names())
+def test_no_config_sets_what_its_optimizer_does_not_read(name):
+    assert unread(configs.load(name).optim) == []

@@ -1,12 +1,12 @@
 """Every image of a part decoded once: kept, or only what must be known of one left on disk."""
 
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import numpy as np
 
+from cnn_jax.cpus import usable_cpus
 from cnn_jax.data.on_disk import channel_sums
 
 Result = TypeVar("Result")
@@ -31,7 +31,7 @@ def in_threads(
 
     `threads` is by default the number of processors, 32 at most.
     """
-    pool = ThreadPoolExecutor(threads or min(32, os.cpu_count() or 1))
+    pool = ThreadPoolExecutor(threads or min(32, usable_cpus()))
     try:
         yield from pool.map(function, items)
     finally:
