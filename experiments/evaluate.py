@@ -22,7 +22,7 @@ from cnn_jax.analysis.tables import write_confusion_matrix, write_per_class
 from cnn_jax.data.spec import Labels, Spec
 from cnn_jax.errors import InputError
 from cnn_jax.training.evaluation import evaluate_state
-from cnn_jax.training.member_directory import find_member, member_directories
+from cnn_jax.training.population.directories import find_member, member_directories
 from cnn_jax.training.restore import restore_run
 from experiments import command_line
 

@@ -24,9 +24,9 @@ from cnn_jax.analysis.run_report import Findings, write_run_report
 from cnn_jax.analysis.summary import Summary, summarize
 from cnn_jax.errors import InputError
 from cnn_jax.training.evaluation import evaluate_state
-from cnn_jax.training.member_directory import member_directories
 from cnn_jax.training.network import build_network
 from cnn_jax.training.pictures import predictions
+from cnn_jax.training.population.directories import member_directories
 from cnn_jax.training.restore import restore_run
 from experiments import command_line
 

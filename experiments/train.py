@@ -33,9 +33,9 @@ from cnn_jax.training import processes
 from cnn_jax.training.clock import Clock, process_start
 from cnn_jax.training.interruption import Stopped
 from cnn_jax.training.loop import train_and_evaluate
-from cnn_jax.training.members import ALL_OR_NONE, VARIABLE, member_configs
-from cnn_jax.training.population import train_population
-from cnn_jax.training.together import choose
+from cnn_jax.training.population.members import ALL_OR_NONE, VARIABLE, member_configs
+from cnn_jax.training.population.run import train_population
+from cnn_jax.training.population.strategies import choose
 from experiments import command_line
 from experiments.host_memory import run_side_by_side
 

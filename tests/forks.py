@@ -20,7 +20,7 @@ PRELOADED = {
         "experiments.command_line",
         "cnn_jax.analysis.run_report",
         "cnn_jax.data.sources.digits",
-        "cnn_jax.training.population",
+        "cnn_jax.training.population.run",
         "tensorboardX",
     ),
     "launch": ("launch.command_line", "launch.pool", "launch.results"),

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cnn_jax.training.metrics import spread
-from cnn_jax.training.standing import FINISHED, PATIENCE
+from cnn_jax.training.population.standing import FINISHED, PATIENCE
 
 Result = dict[str, Any]
 

@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from jaxtyping import PyTree
 
 from cnn_jax.config import is_population
 from cnn_jax.errors import InputError
 from cnn_jax.training.checkpoint import Checkpoints
+from cnn_jax.training.population.standing import Member
 from cnn_jax.training.run_directory import (
     MEMBERS,
     METRICS,
@@ -19,7 +19,7 @@ from cnn_jax.training.run_directory import (
     read_config,
     write_spec,
 )
-from cnn_jax.training.setup import Experiment, abstract_state
+from cnn_jax.training.setup import abstract_state
 from cnn_jax.training.writers import Row, Writers, read_rows
 from cnn_jax.whole_files import write_json
 
@@ -51,34 +51,26 @@ def find_member(workdir: Path, number: int) -> Path:
     return members[number]
 
 
-def write_member(
-    workdir: Path,
-    number: int,
-    experiment: Experiment,
-    states: dict[int, tuple[PyTree, dict[str, float] | None]],
-    result: dict[str, Any],
-) -> None:
+def write_member(workdir: Path, member: Member, result: dict[str, Any]) -> None:
     """Writes what the member's run would have left, had it been alone; all of it anew.
 
     Args:
       workdir: the population's directory.
-      number: the member's.
-      experiment: the member's own.
-      states: by step, those to be kept as checkpoints, each with its metrics if it is the best.
+      member: one that has ended.
       result: what goes into its result.json.
     """
-    directory = member_directory(workdir, number)
+    directory, experiment = member_directory(workdir, member.number), member.experiment
     create_run(directory, experiment.config)
     write_spec(directory, experiment.dataset.spec)
     experiment.normalization.save(directory / NORMALIZATION)
     structure = jax.tree.structure(abstract_state(experiment))
     with Checkpoints(directory / "checkpoints") as checkpoints:
-        for step, (state, metrics) in sorted(states.items()):
+        for step, (state, metrics) in sorted(member.checkpoints().items()):
             own = jax.tree.unflatten(structure, jax.tree.leaves(state))
             checkpoints.save(step, own, metrics)
     with Writers(directory, -1) as writers:
         for row in read_rows(workdir / METRICS):
-            if own_row := row["members"][number]:
+            if own_row := row["members"][member.number]:
                 writers.write(_own(row, own_row))
     write_json(directory / RESULT, result)
 

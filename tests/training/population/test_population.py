@@ -12,8 +12,8 @@ from cnn_jax.config import Population
 from cnn_jax.errors import InputError, RunError
 from cnn_jax.training.interruption import Stopped
 from cnn_jax.training.loop import train_and_evaluate
-from cnn_jax.training.members import member_configs
-from cnn_jax.training.population import train_population
+from cnn_jax.training.population.members import member_configs
+from cnn_jax.training.population.run import train_population
 from cnn_jax.training.progress import Display
 from cnn_jax.training.run_directory import read_config, read_json
 from cnn_jax.training.writers import read_rows

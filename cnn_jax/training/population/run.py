@@ -17,24 +17,21 @@ from cnn_jax.data.resident import EvalBatches, Feed, MembersFeeder
 from cnn_jax.data.spec import Split
 from cnn_jax.errors import InputError, RunError
 from cnn_jax.training.checkpoint import abstract
-from cnn_jax.training.host_trees import on_host, split_tree, stack_trees
 from cnn_jax.training.loop import Run, evaluations_every, train_and_evaluate, train_means
-from cnn_jax.training.member_directory import write_member
-from cnn_jax.training.member_results import summary
-from cnn_jax.training.members import check_each, combinations, describe, differing, member_configs
 from cnn_jax.training.metrics import compute, merge
 from cnn_jax.training.parallel import compiler_options, once_options
 from cnn_jax.training.parameter_paths import path_name
-from cnn_jax.training.programs import Programs, steps_at_once
-from cnn_jax.training.setup import (
-    Experiment,
-    abstract_state,
-    computed_parameters,
-    source_variables,
-    state_from,
-    with_config,
+from cnn_jax.training.population.directories import write_member
+from cnn_jax.training.population.host_trees import on_host, split_tree, stack_trees
+from cnn_jax.training.population.members import (
+    check_each,
+    combinations,
+    describe,
+    differing,
+    member_configs,
 )
-from cnn_jax.training.standing import (
+from cnn_jax.training.population.results import summary
+from cnn_jax.training.population.standing import (
     DIVERGED,
     FINISHED,
     HALVING,
@@ -44,14 +41,24 @@ from cnn_jax.training.standing import (
     rungs,
     weakest,
 )
-from cnn_jax.training.state import Purpose, key_for
-from cnn_jax.training.together import (
+from cnn_jax.training.population.strategies import (
     choose,
     make_program,
     member_eval_step,
     member_step,
     own_inputs,
+    without_flags,
 )
+from cnn_jax.training.programs import Programs, steps_at_once
+from cnn_jax.training.setup import (
+    Experiment,
+    abstract_state,
+    computed_parameters,
+    source_variables,
+    state_from,
+    with_config,
+)
+from cnn_jax.training.state import Purpose, key_for
 from cnn_jax.training.writers import Row, Writers
 
 
@@ -224,7 +231,7 @@ class PopulationRun(Run):
         by_seat = zip(*map(self.program.split, sums), strict=True)
         for member, own in zip(self._seated(), by_seat, strict=True):
             if not member.ended and not self._diverged(member, step, own):
-                going[member.number] = merge([_without_flags(each) for each in own])
+                going[member.number] = merge([without_flags(each) for each in own])
                 member.skipped += sum(int(each["nonfinite"]) >= 0 for each in own)
         rows = {i: self._means(self.members[i], step, totals) for i, totals in going.items()}
         images = sum(totals["examples"] for totals in going.values())
@@ -359,8 +366,7 @@ class PopulationRun(Run):
             pairs = zip(self.members, tests, strict=True)
             results = [self._member_result(member, test) for member, test in pairs]
             for member, result in zip(self.members, results, strict=True):
-                states = member.checkpoints()
-                write_member(self.workdir, member.number, member.experiment, states, result)
+                write_member(self.workdir, member, result)
         taken = sum(max(0, member.last_step - self.start_step) for member in self.members)
         return {
             **self._outcome(self.experiment.config, self.last_step, 0, None),
@@ -392,7 +398,3 @@ class PopulationRun(Run):
             **{f"test_{name}": v if math.isfinite(v) else None for name, v in test.items()},
             **self._costs(max(0, member.last_step - self.start_step)),
         }
-
-
-def _without_flags(sums: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in sums.items() if name not in ("frozen", "nonfinite")}

@@ -5,7 +5,13 @@ import pytest
 from cnn_jax.config import Config, Population, flatten, from_json, to_json
 from cnn_jax.config_checks import validate
 from cnn_jax.errors import InputError
-from cnn_jax.training.members import VARIABLE, combinations, describe, differing, member_configs
+from cnn_jax.training.population.members import (
+    VARIABLE,
+    combinations,
+    describe,
+    differing,
+    member_configs,
+)
 
 
 def config(**population):

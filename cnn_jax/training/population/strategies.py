@@ -26,8 +26,8 @@ from cnn_jax.config import Config, flatten, with_fields
 from cnn_jax.data.resident import Feed
 from cnn_jax.errors import RunError
 from cnn_jax.placement import replicated, sharded
-from cnn_jax.training.host_trees import split_tree
 from cnn_jax.training.parallel import device_memory, make_mesh
+from cnn_jax.training.population.host_trees import split_tree
 from cnn_jax.training.setup import (
     Experiment,
     fed_train_step,
@@ -71,6 +71,15 @@ def member_step(experiment: Experiment) -> MemberFn:
         return new, sums | {"frozen": new.skipped > allowed}
 
     return step
+
+
+def without_flags(sums: dict[str, Any]) -> dict[str, Any]:
+    """Returns what of a member's sums can be added up.
+
+    >>> without_flags({"loss": 2.5, "frozen": False, "nonfinite": -1})
+    {'loss': 2.5}
+    """
+    return {name: value for name, value in sums.items() if name not in ("frozen", "nonfinite")}
 
 
 def member_eval_step(experiment: Experiment, *, test_views: bool = False) -> MemberFn:

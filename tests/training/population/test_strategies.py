@@ -10,7 +10,8 @@ from cnn_jax.config import Augment, Optim, Population, flatten, with_fields
 from cnn_jax.data.resident import Feeder, MembersFeeder
 from cnn_jax.errors import RunError
 from cnn_jax.placement import replicated
-from cnn_jax.training.members import differing, member_configs
+from cnn_jax.training.population.members import differing, member_configs
+from cnn_jax.training.population.strategies import make_program, member_step, own_inputs
 from cnn_jax.training.setup import (
     build_experiment,
     fed_train_step,
@@ -19,7 +20,6 @@ from cnn_jax.training.setup import (
     with_config,
 )
 from cnn_jax.training.state import Purpose, key_for
-from cnn_jax.training.together import make_program, member_step, own_inputs
 from tests.training.tiny import tiny_config
 
 pytestmark = pytest.mark.usefixtures("optax_promotes")
@@ -122,6 +122,6 @@ def test_every_strategy_gives_the_same(experiment, four, strategy, devices):
 
 
 def test_more_members_than_memory_are_refused(experiment, four, monkeypatch):
-    monkeypatch.setattr("cnn_jax.training.together.device_memory", lambda mesh: [1000])
+    monkeypatch.setattr("cnn_jax.training.population.strategies.device_memory", lambda mesh: [1000])
     with pytest.raises(RunError, match=r"needs .* GiB of each device, .* fewer members"):
         together(experiment, four[0], "vmap")

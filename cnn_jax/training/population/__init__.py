@@ -1,0 +1,1 @@
+"""Many runs trained together, each as it would go alone."""
