@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TypedDict, Unpack
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
@@ -326,8 +327,9 @@ def _fill_border(
                 f"a reflect border of {max(pair)} is wider than an input of {n} allows: "
                 f"it can be at most {n - 1}"
             )
-    filled = jnp.pad(x, ((0, 0), *pairs, (0, 0)), mode=_PAD_MODES[border])
-    return filled, ((0, 0),) * len(pairs)
+    # Image by image: a batch with an explicit sharding can't be sliced, which some modes do.
+    fill = jax.vmap(lambda image: jnp.pad(image, (*pairs, (0, 0)), mode=_PAD_MODES[border]))
+    return fill(x), ((0, 0),) * len(pairs)
 
 
 def _check_ranks(x: Array, kernel: Array, rank: int | None = None) -> int:

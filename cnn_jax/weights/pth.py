@@ -131,7 +131,7 @@ def _tensors(archive: zipfile.ZipFile, path: Path) -> Iterator[tuple[str, np.nda
 def _state_dict(content: Any, path: Path) -> Mapping[str, _Tensor]:
     """Returns the tensors of a state dict, or of one inside a checkpoint."""
     wrapped = [content.get(name) for name in _WRAPPERS] if isinstance(content, dict) else []
-    for each in (content, *wrapped):
+    for each in (*wrapped, content):  # beside a state dict there may be tensors, too
         found = each if isinstance(each, dict) else {}
         found = {name: value for name, value in found.items() if isinstance(value, _Tensor)}
         if found:

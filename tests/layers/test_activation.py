@@ -53,8 +53,9 @@ def test_activation_is_sound_at_the_extremes(name):
     assert function(x.astype(jnp.bfloat16)).dtype == jnp.bfloat16
 
 
-def test_relu_has_no_slope_at_zero():
-    assert jax.grad(layers.relu)(0.0 * jnp.ones(())) == 0
+def test_slopes_at_zero_are_those_of_the_negative_side():
+    assert jax.grad(layers.relu)(jnp.zeros(())) == 0
+    assert jax.grad(layers.leaky_relu)(jnp.zeros(())) == np.float32(0.01)
 
 
 @pytest.mark.parametrize(

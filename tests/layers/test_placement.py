@@ -21,6 +21,8 @@ LAYERS = {
     "tiling pool": lambda x: layers.max_pool(x, window=2),
     "overlapping pool": lambda x: layers.max_pool(x, window=3, stride=2),
     "strided convolution": lambda x: layers.conv2d(x, KERNEL, stride=2, padding=1),
+    "edges repeated": lambda x: layers.conv2d(x, KERNEL, border="edge"),
+    "mirrored border": lambda x: layers.conv2d(x, KERNEL, border="reflect"),
 }
 
 

@@ -17,6 +17,8 @@ ARRAYS = {
     "bn1.num_batches_tracked": np.array(7),
 }
 
+ONE = tensor("0", "FloatStorage", 0, (2,), (1,))
+
 
 def _check(path):
     found = load_weights(path)
@@ -31,6 +33,7 @@ def _check(path):
     [
         lambda state: state,
         lambda state: mapping({"epoch": number(90), "state_dict": state}),
+        lambda state: mapping({"best_accuracy": ONE, "model": state}),
         lambda state: state + b"}" + text("_metadata") + mapping({}) + b"sb",  # as torch does
     ],
 )
@@ -50,7 +53,6 @@ def test_parameters_views_and_other_byte_orders(tmp_path):
         np.testing.assert_array_equal(found[name], [[1, 2], [5, 6]])
 
 
-ONE = tensor("0", "FloatStorage", 0, (2,), (1,))
 CALL = called("os", "system", text("touch ran"))
 # Each would run a command, or read or change what is ours, if a pickle's programs were executed.
 ATTACKS = {

@@ -51,7 +51,8 @@ def random_erasing(key: PRNGKey, images: Images, *, probability: Strength) -> Im
     """Fills, with the given probability, a box of an image with noise (arXiv 1708.04896, RE-R).
 
     The box takes 2% to 33% of the image, its aspect ratio is from 0.3 to 10/3, it lies inside, and
-    each value in it is drawn evenly from [0, 1].
+    each value in it is drawn evenly from [0, 1]. Its sides are rounded to whole pixels, and an
+    image more elongated than that has boxes that are so, too.
 
     >>> erased = random_erasing(jax.random.key(0), jnp.ones((1, 32, 32, 3)), probability=1.0)
     >>> erased.shape, bool(0.02 < (erased < 1).mean() < 0.33)

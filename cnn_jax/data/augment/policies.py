@@ -72,7 +72,7 @@ def rand_augment(
     """Does several random operations to each image, all of one magnitude (arXiv 1909.13719).
 
     `operations` is the paper's N, `magnitude` its M, from 0 to 10. At 0, autocontrast and equalize
-    alone change anything.
+    alone change images of 256 levels.
 
     >>> change = jax.jit(rand_augment, static_argnames="operations")
     >>> change(jax.random.key(0), jnp.ones((2, 8, 8, 3)), operations=2, magnitude=9.0).shape
