@@ -198,6 +198,7 @@ class Config:
     """One run, complete; or a population of runs."""
 
     name: str = ""
+    study: str = ""  # the command whose own loss or data make the run; train does not go on with it
     seed: int = 0
     data: Data = field(default_factory=Data)
     model: Model = field(default_factory=Model)

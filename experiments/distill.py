@@ -11,7 +11,7 @@ This is a study as others may be: what is new plugs in as `augment_fn` and `loss
 that of any run. The teacher sees the very images that the student does.
 """
 
-import time
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from cnn_jax.errors import InputError
 from cnn_jax.training.loop import train_and_evaluate
 from cnn_jax.training.losses import cross_entropy
 from cnn_jax.training.predictor import load_predictor
+from cnn_jax.training.run_directory import new_directory
 from experiments import command_line
 
 _CONFIG = command_line.define_config()
@@ -46,10 +47,15 @@ def main(argv: Sequence[str]) -> None:
         raise InputError(f"the run {_TEACHER.value} is of other images: they must be the student's")
     if config.train.loss != "cross_entropy" or is_population(config):
         raise InputError("distillation is of one run with train.loss=cross_entropy")
-    # The name is part of the run's config, so that one of another teacher or loss is refused.
+    if config.train.class_weights:
+        raise InputError("distillation weighs no classes; leave train.class_weights out")
+    if not _TEMPERATURE.value < math.inf:
+        raise InputError(f"--temperature is {_TEMPERATURE.value}; it must be a number")
+    # Both are part of the run's config, so that another teacher, loss or command is refused.
+    config.study = "distill"
     loss = f"T={_TEMPERATURE.value:g}, weight {_WEIGHT.value:g}"
     config.name += f" distilled from {_TEACHER.value} step {teacher.step}, {loss}"
-    workdir = Path(_WORKDIR.value or f"runs/distilled/{time.strftime('%Y%m%d-%H%M%S')}")
+    workdir = Path(_WORKDIR.value or new_directory(Path("runs/distilled")))
     variables = jax.device_get(teacher.variables)  # constants of the step, on whatever devices
 
     def augment_fn(key: jax.Array, batch: dict) -> dict:

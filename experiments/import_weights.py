@@ -23,6 +23,7 @@ import numpy as np
 from absl import flags
 from jaxtyping import PyTree
 
+from cnn_jax.config import is_population
 from cnn_jax.config_checks import validate
 from cnn_jax.data.datasets import Spec, dataset_spec
 from cnn_jax.data.normalization import Normalization
@@ -58,6 +59,8 @@ def main(argv: Sequence[str]) -> None:
         if flags.FLAGS[name].value is None:
             raise InputError(f"--{name} is missing")
     validate(config)
+    if is_population(config):
+        raise InputError("weights are of one network; leave --config.population out")
     spec = _spec(dataset_spec(config.data))
     model = build_network(config, spec)
     weights = load_weights(Path(_WEIGHTS.value))
@@ -129,6 +132,8 @@ def _constants(name: str, values: Sequence, channels: int) -> np.ndarray:
         numbers = np.array([float(value) for value in values], np.float32)
     except ValueError as error:
         raise InputError(f"--{name} is {','.join(values)}; it must be numbers") from error
+    if not np.isfinite(numbers).all():
+        raise InputError(f"--{name} is {','.join(map(str, values))}; it must be finite")
     if len(numbers) not in (1, channels):
         raise InputError(
             f"--{name} has {len(numbers)} numbers; the images have {channels} channels"

@@ -19,7 +19,6 @@ import dataclasses
 import json
 import shlex
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -36,6 +35,7 @@ from cnn_jax.training.loop import train_and_evaluate
 from cnn_jax.training.population.members import ALL_OR_NONE, VARIABLE, member_configs
 from cnn_jax.training.population.run import train_population
 from cnn_jax.training.population.strategies import choose
+from cnn_jax.training.run_directory import new_directory
 from experiments import command_line
 from experiments.host_memory import run_side_by_side
 
@@ -58,11 +58,12 @@ def main(argv: Sequence[str]) -> None:
             print(json.dumps({"variable": VARIABLE, "all_or_none": ALL_OR_NONE}))
         return
     config = command_line.read_config(_CONFIG)
+    if config.study:
+        raise InputError(f"this is a study's config: go on with experiments.{config.study}")
     several = processes.join(_COORDINATOR.value, _PROCESS_ID.value, _NUM_PROCESSES.value)
     if several and not _WORKDIR.value:
         raise InputError("--workdir=DIR is missing: several processes need the same directory")
-    stamp = time.strftime("%Y%m%d-%H%M%S")
-    workdir = Path(_WORKDIR.value or f"runs/{config.name}/{stamp}")
+    workdir = Path(_WORKDIR.value or new_directory(Path("runs") / config.name))
     train = train_population if is_population(config) else train_and_evaluate
     if is_population(config) and choose(config.population.strategy, "cpu") == "each":
         run_side_by_side()

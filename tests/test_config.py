@@ -59,6 +59,8 @@ BAD_VALUES = [
     ("optim.milestones", ("0.5;0.7",), "a number between 0 and 1"),
     ("optim.milestones", ((0.1,),), "a number between 0 and 1"),
     ("population.halving", ("a",), "a number between 0 and 1"),
+    ("population.halving", (0.5,), "set population.seeds or population.values"),
+    ("population.strategy", "vmap", "this is a single run"),
     ("data.synthetic.image_shape", ("a",), "height, width and channels"),
     ("data.class_names", ("a", 1), "each must be a string"),
     ("train.label_smoothing", 1.0, "below 1"),
@@ -186,7 +188,7 @@ def test_differences_are_by_path_with_old_and_new():
 
 def test_flatten_lists_every_field_once_in_order():
     flat = flatten(Config())
-    assert list(flat)[:2] == ["name", "seed"]
+    assert list(flat)[:3] == ["name", "study", "seed"]
     assert flat["data.augment.border"] == "zero"
     leaves = json.loads(to_json(Config()))
     assert len(flat) == sum(1 for _ in _leaves(leaves))

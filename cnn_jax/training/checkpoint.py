@@ -25,6 +25,10 @@ class SaveError(OSError):
     """A checkpoint can't be written; those before it are as they were."""
 
 
+class Damaged(InputError):
+    """A checkpoint can't be read."""
+
+
 class Checkpoints:
     """The checkpoints of one run directory; use as a context manager, so that saves finish.
 
@@ -134,20 +138,37 @@ class Checkpoints:
 
         Raises:
           InputError: another version of the program made it, with another kind of state.
+          Damaged: it can't be read.
         """
-        if (found := self.metrics(step).get("format", 0)) != FORMAT:
+        with self._reading(step):
+            found = self.metrics(step)["format"]
+        if found != FORMAT:
             raise InputError(
                 f"{self._directory / str(step)} has checkpoint format {found}, this version of "
                 f"cnn_jax takes up format {FORMAT}: go on with the version that made it (see "
                 "result.json or requirements), or start anew with another --workdir"
             )
-        return self._manager.restore(step, args=ocp.args.StandardRestore(template))
+        with self._reading(step):
+            return self._manager.restore(step, args=ocp.args.StandardRestore(template))
+
+    @contextlib.contextmanager
+    def _reading(self, step: int) -> Iterator[None]:
+        """Turns what a damaged file shows itself in, which is many kinds of error, into Damaged."""
+        try:
+            yield
+        except InputError:
+            raise
+        except Exception as error:
+            raise Damaged(
+                f"checkpoint {self._directory / str(step)} is damaged: {_first_words(error)}"
+            ) from error
 
     def restore_fields(self, step: int, template: dict[str, PyTree]) -> dict[str, PyTree]:
         """Returns the fields of the state saved at `step` that `template` names; reads no others.
 
         Raises:
-          InputError: they are of another network, or can't be read.
+          InputError: they are of another network.
+          Damaged: they can't be read.
         """
         path = self._directory.absolute() / str(step) / "default"  # Orbax's name for a single item
         arguments = ocp.args.PyTreeRestore(
@@ -155,24 +176,23 @@ class Checkpoints:
             restore_args=ocp.checkpoint_utils.construct_restore_args(template),
             partial_restore=True,
         )
-        try:
+        with self._reading(step):
             self._check_fits(step, template, fields=template.keys())
             with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
                 return reader.restore(path, args=arguments)
-        except InputError:
-            raise
-        except Exception as error:  # a damaged file shows itself in many kinds of error
-            raise InputError(
-                f"checkpoint {self._directory / str(step)} is damaged: {_first_words(error)}"
-            ) from error
 
     def shapes(self, step: int) -> PyTree:
-        """Returns the shapes and types of the state saved at `step`, as nested dictionaries."""
-        return jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype),
-            self._manager.item_metadata(step).tree,
-            is_leaf=lambda leaf: hasattr(leaf, "shape"),
-        )
+        """Returns the shapes and types of the state saved at `step`, as nested dictionaries.
+
+        Raises:
+          Damaged: they can't be read.
+        """
+        with self._reading(step):
+            return jax.tree.map(
+                lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype),
+                self._manager.item_metadata(step).tree,
+                is_leaf=lambda leaf: hasattr(leaf, "shape"),
+            )
 
     def restore_latest(self, template: PyTree) -> tuple[int, PyTree] | None:
         """Returns step and state of the newest checkpoint that can be read, None if there is none.
@@ -184,12 +204,11 @@ class Checkpoints:
         """
         for step in sorted(self._manager.all_steps(), reverse=True):
             try:
-                self._check_fits(step, template)
+                with self._reading(step):
+                    self._check_fits(step, template)
                 return step, self.restore(step, template)
-            except InputError:
-                raise
-            except Exception as error:  # a damaged file shows itself in many kinds of error
-                self._set_aside(str(step), _first_words(error))
+            except Damaged as error:
+                self._set_aside(str(step), str(error).partition(" is damaged: ")[2])
                 self._manager.reload()
         return None
 

@@ -26,6 +26,7 @@ from cnn_jax.training.interruption import StopRequest, stop_on_signals
 from cnn_jax.training.losses import LossFn
 from cnn_jax.training.metrics import compute, merge, score
 from cnn_jax.training.optimizer import unread
+from cnn_jax.training.ownership import own_directory
 from cnn_jax.training.parallel import once_options
 from cnn_jax.training.pictures import Pictures, reported
 from cnn_jax.training.processes import Agreement, is_first
@@ -33,13 +34,9 @@ from cnn_jax.training.programs import calls, compile_programs, each_step, steps_
 from cnn_jax.training.progress import Display
 from cnn_jax.training.run_directory import (
     CONFIG,
-    NORMALIZATION,
     RESULT,
     check_run,
-    create_run,
-    locked,
     read_json,
-    write_spec,
     writing,
 )
 from cnn_jax.training.saving import Saving
@@ -47,6 +44,7 @@ from cnn_jax.training.setup import (
     Experiment,
     abstract_state,
     build_experiment,
+    check_comparisons,
     check_shares,
     check_source,
     initial_state,
@@ -103,7 +101,7 @@ def train_and_evaluate(
             check_source(experiment)
         with (
             stop_on_signals() as request,
-            _own(workdir, experiment) if first else contextlib.nullcontext(),
+            own_directory(workdir, experiment) if first else contextlib.nullcontext(),
             Checkpoints(workdir / "checkpoints", warn=display.say) as checkpoints,
         ):
             run = run_type(experiment, workdir, checkpoints, display, clock, request)
@@ -114,17 +112,6 @@ def train_and_evaluate(
         accuracy = f"test accuracy {result['test_accuracy']:.2%}"
         display.say(f"{accuracy} on {result['test_examples']} examples; see {workdir / RESULT}")
     return result
-
-
-@contextlib.contextmanager
-def _own(workdir: Path, experiment: Experiment) -> Iterator[None]:
-    """Makes the run directory and holds it for this process."""
-    create_run(workdir, experiment.config)
-    with locked(workdir):
-        with writing(workdir):
-            write_spec(workdir, experiment.dataset.spec)
-            experiment.normalization.save(workdir / NORMALIZATION)
-        yield
 
 
 class Run:
@@ -152,6 +139,7 @@ class Run:
     def check(experiment: Experiment) -> None:
         """Raises InputError unless the devices can do the work; before anything is written."""
         check_shares(experiment.config, experiment.mesh)
+        check_comparisons(experiment)
         steps_at_once(experiment)
 
     def _place_data(self) -> None:

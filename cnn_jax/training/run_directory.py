@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -51,12 +52,15 @@ def check_run(workdir: Path, config: Config) -> None:
 
 @contextlib.contextmanager
 def locked(workdir: Path) -> Iterator[None]:
-    """Holds the run directory for this process; the lock ends with the process, however it ends.
+    """Makes the run directory and holds it for this process; the lock ends with the process.
 
     Raises:
-      InputError: another process trains in it.
+      InputError: it can't be made or written, or another process trains in it.
     """
-    with open(workdir / LOCK, "a") as file:
+    with _making(workdir):
+        workdir.mkdir(parents=True, exist_ok=True)
+        lock = open(workdir / LOCK, "a")  # noqa: SIM115 (closed below)
+    with lock as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -72,12 +76,23 @@ def create_run(workdir: Path, config: Config) -> None:
     Raises:
       InputError: the directory can't be made or written.
     """
-    try:
+    with _making(workdir):
         workdir.mkdir(parents=True, exist_ok=True)
         write_text(workdir / CONFIG, to_json(config))
+
+
+@contextlib.contextmanager
+def _making(workdir: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         reason = error.strerror or error
         raise InputError(f"the run directory {workdir} is not writable: {reason}") from error
+
+
+def new_directory(parent: Path) -> Path:
+    """Returns a directory in `parent` that no other start takes: its name is the time."""
+    return parent / datetime.now().strftime("%Y%m%d-%H%M%S-%f")
 
 
 @contextlib.contextmanager
@@ -99,8 +114,8 @@ def read_config(workdir: Path) -> Config:
     if not path.is_file():
         raise InputError(f"{workdir} is no run directory: it has no {CONFIG}")
     try:
-        return from_json(path.read_text())
-    except InputError as error:
+        return from_json(path.read_text(encoding="utf-8"))
+    except ValueError as error:
         raise InputError(f"{path}: {error}") from error
 
 

@@ -255,6 +255,21 @@ def check_shares(config: Config, mesh: Mesh) -> None:
     check_batch_size(config.data.batch_size, mesh, parts=parts)
 
 
+def check_comparisons(experiment: Experiment) -> None:
+    """Raises InputError if validation is to decide something and there is no validation split."""
+    config = experiment.config
+    deciding = {
+        "train.patience": config.train.patience,
+        "population.halving": config.population.halving,
+    }
+    for name, value in deciding.items():
+        if value and experiment.dataset.validation is None:
+            raise InputError(
+                f"{name} compares by the validation split, and there is none; set "
+                "data.validation_fraction or data.validation_split"
+            )
+
+
 def _axis(config: Config) -> str | None:
     """Returns the mapped axis; under jit there is none."""
     return AXIS if config.parallel == "pmap" else None

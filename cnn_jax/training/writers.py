@@ -136,16 +136,14 @@ def _event(summary: Any, step: int) -> Any:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """Returns the rows of a metrics file; a last line cut short by a crash is left out.
+    """Returns the rows of a metrics file, without lines that a crash or a disk has damaged.
 
-    So is what has no step: Writers never wrote it.
+    Lines without a step are left out too: Writers never wrote them.
     """
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-        try:
+    text, rows = path.read_text(encoding="utf-8", errors="replace") if path.exists() else "", []
+    for line in text.splitlines():
+        with contextlib.suppress(json.JSONDecodeError):
             rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
     return [row for row in rows if isinstance(row, dict) and "step" in row]
 
 

@@ -25,13 +25,15 @@ def test_a_student_learns_from_a_finished_run(finished, tmp_path):
     teacher, _ = finished
     common = ["--config=lenet_digits", f"--teacher={teacher}", "--weight=1", "--workdir=student"]
     steps = ["--config.train.steps=150", "--config.model.width=1", "--config.train.pictures=false"]
-    right, wrong, other, resumed = run_all(
+    right, wrong, other, resumed, *refused = run_all(
         "distill",
         [
             [*common, *steps],
             [*common, *steps, "--temperature=2"],
             [*common, *steps, "--config.data.normalization=unit", "--workdir=other"],
             [*common, *steps],
+            [*common, *steps, "--config.train.class_weights=balanced", "--workdir=other"],
+            [*common, *steps, "--temperature=nan", "--workdir=other"],
         ],
         cwd=tmp_path,
     )
@@ -42,3 +44,9 @@ def test_a_student_learns_from_a_finished_run(finished, tmp_path):
     assert wrong.code == 2 and "holds another run" in wrong.err
     assert other.code == 2 and "is of other images" in other.err
     assert resumed.code == 0 and "holds a finished run" in resumed.err
+    assert [answer.code for answer in refused] == [2, 2]
+    assert "leave train.class_weights out" in refused[0].err
+    assert "--temperature is nan" in refused[1].err
+    (plain,) = run_all("train", [["--config=student/config.json"]], cwd=tmp_path)
+    assert plain.code == 2 and "go on with experiments.distill" in plain.err
+    assert not (tmp_path / "other").exists()

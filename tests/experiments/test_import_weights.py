@@ -68,6 +68,8 @@ LINES = {
     "two numbers": [RESNET, "--weights=resnet18.pth", TO, "--std=1,1"],
     "a gray image": [RESNET, "--weights=resnet18.pth", TO, GRAY, "--mean=0.5"],
     "nothing": [RESNET, "--weights=resnet18.pth", TO, "--std=0"],
+    "no finite number": [RESNET, "--weights=resnet18.pth", TO, "--mean=nan"],
+    "a population": [RESNET, "--weights=resnet18.pth", TO, "--config.population.seeds=2"],
 }
 
 
@@ -122,6 +124,8 @@ def test_the_report_says_what_became_what(answers):
         ("two numbers", "--std has 2 numbers; the images have 3 channels"),
         ("a gray image", "ImageNet's, of 3 channels; the images have 1: give both"),
         ("nothing", "--std is"),
+        ("no finite number", "--mean is nan; it must be finite"),
+        ("a population", "weights are of one network"),
     ],
 )
 def test_wrong_input_is_told_in_one_line(answers, place, line, message):

@@ -1,3 +1,5 @@
+import shutil
+
 import jax
 import numpy as np
 import pytest
@@ -37,3 +39,22 @@ def test_the_best_checkpoint_is_its_own(workdir):
 def test_what_is_no_run_is_told(tmp_path):
     with pytest.raises(InputError, match="is no run directory"):
         restore_run(tmp_path)
+
+
+def _truncate(checkpoint):
+    for path in (checkpoint / "default").rglob("d/*"):
+        path.write_bytes(b"")
+
+
+def _remove(part):
+    return lambda checkpoint: shutil.rmtree(checkpoint / part)
+
+
+# The thread in which a read fails closes its event loop before all that waits on it is collected.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("damage", [_truncate, _remove("default"), _remove("metrics")])
+def test_a_damaged_checkpoint_is_told(workdir, tmp_path, damage):
+    shutil.copytree(workdir, tmp_path / "run")
+    damage(tmp_path / "run" / "checkpoints" / "12")
+    with pytest.raises(InputError, match=r"checkpoint .*12 is damaged"):
+        restore_run(tmp_path / "run")

@@ -1,5 +1,6 @@
 """What a run survives, and what it ends with when it can't go on."""
 
+import dataclasses
 import math
 import os
 import resource
@@ -9,6 +10,7 @@ import jax
 import numpy as np
 import pytest
 
+from cnn_jax.data.normalization import Normalization
 from cnn_jax.errors import InputError, RunError
 from cnn_jax.training import checkpoint
 from cnn_jax.training.checkpoint import Checkpoints
@@ -16,9 +18,10 @@ from cnn_jax.training.evaluation import evaluate
 from cnn_jax.training.feeding import eval_batches
 from cnn_jax.training.interruption import Stopped
 from cnn_jax.training.loop import Run, train_and_evaluate
+from cnn_jax.training.ownership import own_directory
 from cnn_jax.training.progress import Display
 from cnn_jax.training.restore import restore_run
-from cnn_jax.training.run_directory import locked, read_json
+from cnn_jax.training.run_directory import create_run, locked, read_json
 from cnn_jax.training.setup import build_experiment, sharded_eval_step
 from cnn_jax.training.state import model_variables
 from cnn_jax.training.writers import read_rows
@@ -155,6 +158,41 @@ def test_a_second_run_in_the_directory_is_refused(straight, tmp_path):
     with locked(tmp_path / "run"), pytest.raises(InputError, match="another process trains in"):
         train_and_evaluate(CONFIG, tmp_path / "run")
     assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_another_run_that_began_there_meanwhile_is_left_as_it_is(tmp_path):
+    experiment = build_experiment(CONFIG)
+    create_run(tmp_path, tiny_config(log_every=5))
+    before = (tmp_path / "config.json").read_bytes()
+    with (
+        pytest.raises(InputError, match=r"holds another run: train.log_every is 5 there"),
+        own_directory(tmp_path, experiment),
+    ):
+        pass
+    assert (tmp_path / "config.json").read_bytes() == before
+    assert not (tmp_path / "dataset.json").exists()
+
+
+def test_a_run_does_not_go_on_with_other_images(broken_off, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(broken_off, workdir)
+    constants = Normalization.load(workdir / "normalization.npz")
+    dataclasses.replace(constants, mean=constants.mean + 0.1).save(workdir / "normalization.npz")
+    before = (workdir / "normalization.npz").read_bytes()
+    with pytest.raises(InputError, match="no longer those that the run in"):
+        train_and_evaluate(CONFIG, workdir)
+    assert (workdir / "normalization.npz").read_bytes() == before
+    for step in ("4", "8"):
+        shutil.rmtree(workdir / "checkpoints" / step)
+    train_and_evaluate(CONFIG, workdir)  # it has taken no step that counts
+
+
+def test_patience_needs_a_validation_split(tmp_path):
+    config = tiny_config(patience=2)
+    config.data.validation_fraction = 0.0
+    with pytest.raises(InputError, match=r"train.patience compares by the validation split"):
+        train_and_evaluate(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_time_limit_stops_with_a_checkpoint_and_resuming_agrees(straight, tmp_path):

@@ -49,6 +49,13 @@ def test_resumed_rows_after_the_step_are_dropped(tmp_path, start, left):
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
+def test_a_damaged_line_is_dropped_alone(tmp_path):
+    _write(tmp_path, 0, [1, 2, 3])
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(path.read_bytes().replace(b'"step": 2', b'"step": \xff'))
+    assert _steps(tmp_path) == [1, 3]
+
+
 def test_a_last_line_cut_short_is_dropped(tmp_path):
     _write(tmp_path, 0, [1, 2])
     with open(tmp_path / "metrics.jsonl", "a") as file:

@@ -1,5 +1,6 @@
 """A run directory for each member of a population, so that every command takes it for a run."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,10 @@ def member_directories(workdir: Path) -> list[Path]:
         return []
     if not (workdir / RESULT).exists():
         raise InputError(f"the population in {workdir} has not finished; train it to its end first")
-    return sorted((workdir / MEMBERS).iterdir())
+    found = sorted(path for path in (workdir / MEMBERS).glob("*") if path.name.isdigit())
+    if not found:
+        raise InputError(f"the population in {workdir} has lost its members' directories")
+    return found
 
 
 def find_member(workdir: Path, number: int) -> Path:
@@ -46,9 +50,11 @@ def find_member(workdir: Path, number: int) -> Path:
     members = member_directories(workdir)
     if not members:
         raise InputError(f"{workdir} is a single run and has no members; leave --member out")
-    if number >= len(members):
-        raise InputError(f"there is no member {number}; they are numbered 0 to {len(members) - 1}")
-    return members[number]
+    found = member_directory(workdir, number)
+    if found not in members:
+        first, last = (int(path.name) for path in (members[0], members[-1]))
+        raise InputError(f"there is no member {number}; they are numbered {first} to {last}")
+    return found
 
 
 def write_member(workdir: Path, member: Member, result: dict[str, Any]) -> None:
@@ -60,6 +66,7 @@ def write_member(workdir: Path, member: Member, result: dict[str, Any]) -> None:
       result: what goes into its result.json.
     """
     directory, experiment = member_directory(workdir, member.number), member.experiment
+    shutil.rmtree(directory, ignore_errors=True)  # of a start that ended while it wrote this
     create_run(directory, experiment.config)
     write_spec(directory, experiment.dataset.spec)
     experiment.normalization.save(directory / NORMALIZATION)

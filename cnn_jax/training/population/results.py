@@ -30,6 +30,7 @@ def summary(results: Sequence[Result], values: Sequence[Mapping[str, float]]) ->
     """
     kept = [result for result in results if result["ended"] in (FINISHED, PATIENCE)]
     accuracy = spread([result["test_accuracy"] for result in kept])
+    losses = [result["test_loss"] for result in kept if result["test_loss"] is not None]
     bests = [{**r["best_validation"], "member": r["member"]} for r in kept if r["best_validation"]]
     return {
         "skipped_steps": sum(result["skipped_steps"] for result in results),
@@ -37,7 +38,7 @@ def summary(results: Sequence[Result], values: Sequence[Mapping[str, float]]) ->
         "test_accuracy": accuracy["mean"],
         "test_accuracy_std": accuracy["std"],
         "test_accuracy_ci95": accuracy["ci95"],
-        "test_loss": spread([result["test_loss"] for result in kept])["mean"],
+        "test_loss": spread(losses)["mean"] if losses else None,
         "combinations": [_combination(each, kept) for each in values],
         "members": [{k: v for k, v in r.items() if k not in _OF_ALL} for r in results],
     }

@@ -53,6 +53,7 @@ from cnn_jax.training.programs import Programs, steps_at_once
 from cnn_jax.training.setup import (
     Experiment,
     abstract_state,
+    check_comparisons,
     computed_parameters,
     source_variables,
     state_from,
@@ -91,11 +92,7 @@ class PopulationRun(Run):
         steps_at_once(experiment)
         if jax.process_count() > 1:
             raise InputError("a population is trained by one process, on all of its devices")
-        if experiment.config.population.halving and experiment.dataset.validation is None:
-            raise InputError(
-                "population.halving compares members by validation accuracy; set "
-                "data.validation_fraction or data.validation_split"
-            )
+        check_comparisons(experiment)
         check_each(experiment.config, experiment.dataset.spec)
         every = evaluations_every(experiment)
         check_rungs(experiment.config.population.halving, experiment.steps, every)
@@ -355,10 +352,11 @@ class PopulationRun(Run):
 
     def result(self, state: PyTree) -> dict[str, Any]:
         """Returns what the population leaves, after writing its members' own directories."""
-        if all(member.ended == DIVERGED for member in self.members):
+        if not any(member.ended in (FINISHED, PATIENCE) for member in self.members):
             raise RunError(
-                "every member diverged; their last states are in the checkpoint. Try a lower "
-                "optim.learning_rate, optim.clip_norm or train.skip_nonfinite"
+                "every member diverged, or was dropped before; their last states are in the "
+                "checkpoint. Try a lower optim.learning_rate, optim.clip_norm or "
+                "train.skip_nonfinite"
             )
         tests = self._tested()
         self.saving.settle()

@@ -12,7 +12,9 @@ from cnn_jax.config import Population
 from cnn_jax.errors import InputError, RunError
 from cnn_jax.training.interruption import Stopped
 from cnn_jax.training.loop import train_and_evaluate
+from cnn_jax.training.population.directories import find_member
 from cnn_jax.training.population.members import member_configs
+from cnn_jax.training.population.results import summary
 from cnn_jax.training.population.run import train_population
 from cnn_jax.training.progress import Display
 from cnn_jax.training.run_directory import read_config, read_json
@@ -196,10 +198,29 @@ def test_members_end_one_by_one(tmp_path, capsys):
     err = capsys.readouterr().err
     assert "member 1 (seed=0 optim.learning_rate=1e+38) ends at step" in err
     assert "is not finite; it is frozen" in err
-    shutil.rmtree(tmp_path / "members")
+    shutil.rmtree(tmp_path / "members" / "000")
     (tmp_path / "result.json").unlink()
     again = train_population(config, tmp_path)["members"]  # killed after the last step
     assert [lasting(m) for m in again] == [lasting(m) for m in (patient, diverged)]
+
+
+def test_members_are_found_by_their_numbers(straight, tmp_path):
+    shutil.copytree(straight, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "members" / "000")
+    (tmp_path / "run" / "members" / ".DS_Store").touch()
+    assert find_member(tmp_path / "run", 1).name == "001"
+    with pytest.raises(InputError, match="no member 0; they are numbered 1 to 3"):
+        find_member(tmp_path / "run", 0)
+    shutil.rmtree(tmp_path / "run" / "members")
+    with pytest.raises(InputError, match="has lost its members' directories"):
+        find_member(tmp_path / "run", 1)
+
+
+def test_a_loss_that_is_not_finite_is_left_out_of_the_mean():
+    one = {"ended": "finished", "test_accuracy": 0.5, "best_validation": None, "values": {}}
+    one |= {"skipped_steps": 0, "test_loss": None}
+    assert summary([one], [{}])["test_loss"] is None
+    assert summary([one, {**one, "test_loss": 2.0}], [{}])["test_loss"] == 2.0
 
 
 def test_what_cannot_be(tmp_path):
@@ -207,6 +228,8 @@ def test_what_cannot_be(tmp_path):
     config.optim.warmup = 0.0
     with pytest.raises(RunError, match="every member diverged"):
         train_population(config, tmp_path / "a")
+    with pytest.raises(InputError, match="has not finished"):
+        find_member(tmp_path / "a", 0)
     config = config_of(seeds=2, halving=(0.5,))
     config.data.validation_fraction = 0.0
     with pytest.raises(InputError, match=r"set data.validation_fraction"):
