@@ -246,6 +246,21 @@ def with_fields(config: Config, values: Mapping[str, Any]) -> Config:
     return config
 
 
+def optional_fields(kind: type = Config, prefix: str = "") -> set[str]:
+    """Returns the paths of the fields that may be None.
+
+    >>> "model.dropout" in optional_fields(), "optim.learning_rate" in optional_fields()
+    (True, False)
+    """
+    found = set()
+    for each in dataclasses.fields(kind):
+        if dataclasses.is_dataclass(each.type):
+            found |= optional_fields(each.type, f"{prefix}{each.name}.")
+        elif type(None) in typing.get_args(each.type):
+            found.add(prefix + each.name)
+    return found
+
+
 def total_steps(config: Config, examples: int) -> int:
     """Returns how many steps a run over `examples` training examples takes, at least one.
 

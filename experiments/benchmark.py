@@ -43,10 +43,10 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from cnn_jax.config import DTYPES, Config
+from cnn_jax.config import DTYPES, Config, is_population
 from cnn_jax.config_checks import validate
 from cnn_jax.cpus import usable_cpus
-from cnn_jax.errors import InputError, RunError, unknown
+from cnn_jax.errors import InputError, RunError
 from experiments import command_line, configs
 from experiments.contenders import OURS, PEERS
 from experiments.contenders.machine import machine
@@ -69,18 +69,20 @@ _CONFIG = config_flags.DEFINE_config_dataclass(
 _PEERS = flags.DEFINE_list("peers", [], f"contenders beside ours: {', '.join(PEERS)}")
 _MODES = flags.DEFINE_list("mode", list(MODES[:2]), f"what to measure, of {', '.join(MODES)}")
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "turns of each contender", lower_bound=1)
-_SECONDS = flags.DEFINE_float("seconds", 2.0, "length of a turn, at least a step", lower_bound=0.0)
+_SECONDS = command_line.define_number("seconds", 2.0, "length of a turn, at least a step")
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", None, "instead of the config's", lower_bound=1)
 _DTYPE = flags.DEFINE_enum("dtype", None, DTYPES, "of the computation, instead of the config's")
-_TIMEOUT = flags.DEFINE_float("timeout", 900.0, "seconds a contender may take to answer", 1.0)
+_TIMEOUT = command_line.define_number("timeout", 900.0, "a contender may take, seconds", least=1.0)
 
 
 def main(argv: Sequence[str]) -> None:
     """Runs the command."""
     command_line.refuse_arguments(argv)
     jax.config.update("jax_platforms", "cpu")  # here; the devices are the contenders'
-    peers = _known("peer", _PEERS.value, PEERS)
-    modes = _known("mode", _MODES.value, MODES)
+    peers = command_line.chosen("peer", _PEERS.value, PEERS)
+    modes = command_line.chosen("mode", _MODES.value, MODES)
+    if not modes:
+        raise InputError(f"--mode is empty; it can be {', '.join(MODES)}")
     chosen = [_prepare(config) for config in read_configs()]
     console = Console(stderr=True, width=None if sys.stderr.isatty() else 160, highlight=False)
     _warn_if_busy(console)
@@ -127,6 +129,8 @@ def read_configs() -> list[Config]:
 
 def _prepare(config: Config) -> Config:
     validate(config)
+    if is_population(config):
+        raise InputError("the config is a population; see experiments.benchmark_population")
     return benchmark_config(config, batch_size=_BATCH_SIZE.value, dtype=_DTYPE.value)
 
 
@@ -138,14 +142,6 @@ def _inputs(config: Config, mode: str) -> Iterator[Config]:
         return
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
         yield streamed_config(config, Path(folder))
-
-
-def _known(kind: str, names: Sequence[str], known: Sequence[str]) -> list[str]:
-    """Returns the names, each once."""
-    for name in names:
-        if name not in known:
-            raise unknown(kind, name, known)
-    return list(dict.fromkeys(names))
 
 
 def _warn_if_busy(console: Console) -> None:

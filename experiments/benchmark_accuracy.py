@@ -21,14 +21,16 @@ from absl import flags
 
 from cnn_jax.config import Config
 from cnn_jax.data.datasets import load_dataset
-from cnn_jax.errors import unknown
+from cnn_jax.errors import InputError
 from experiments import command_line, configs
 from experiments.contenders import OURS, PEERS
 from experiments.contenders.machine import machine
 from experiments.contenders.whole_runs import Turn, record, require, timed
 
 _CONFIG = flags.DEFINE_string("config", "mnist_convnet_quick", "what of ours is run, by name")
-_NETWORK = flags.DEFINE_string("network", "mnist_convnet", "Keras's: this or lenot_mnist")
+_NETWORK = flags.DEFINE_enum(
+    "network", "mnist_convnet", ["mnist_convnet", "lenot_mnist"], "Keras's"
+)
 _EPOCHS = flags.DEFINE_integer("epochs", 5, "of Keras", lower_bound=1)
 _PEER = flags.DEFINE_string("peer", "keras-tensorflow", "or keras-jax")
 _ROUNDS = flags.DEFINE_integer("rounds", 3, "turns of each contender", lower_bound=1)
@@ -55,15 +57,18 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _checked_peer(name: str) -> str:
-    known = [each for each in PEERS if each.startswith("keras-")]
-    if name not in known:
-        raise unknown("peer", name, known)
+    command_line.chosen("peer", [name], [each for each in PEERS if each.startswith("keras-")])
     require(name)
     return name
 
 
 def _save_data(config: Config, file: Path) -> None:
     dataset = load_dataset(config.data)
+    if (shape := dataset.spec.image_shape) != (28, 28, 1) or dataset.spec.num_classes != 10:
+        raise InputError(
+            f"--config={config.name} is of images of {'×'.join(map(str, shape))}; Keras's networks "
+            "here take MNIST's, 28×28×1 in 10 classes"
+        )
     splits = {"train": dataset.train, "test": dataset.test}
     images = {f"x_{name}": np.asarray(split.images) for name, split in splits.items()}
     np.savez(file, **images, **{f"y_{name}": split.labels for name, split in splits.items()})

@@ -30,7 +30,7 @@ from rich.table import Table
 
 from cnn_jax.analysis.activation_maximization import Recipe
 from cnn_jax.analysis.features import layer_shapes, match_layers
-from cnn_jax.errors import InputError, RunError, unknown
+from cnn_jax.errors import InputError, RunError
 from cnn_jax.training.predictor import load_predictor
 from experiments import command_line
 from experiments.contenders import analysis
@@ -49,9 +49,7 @@ def main(argv: Sequence[str]) -> None:
     command_line.refuse_arguments(argv)
     if _WORKDIR.value is None:
         raise InputError("--workdir=DIR is missing: the directory of a run")
-    for name in _PEERS.value:
-        if name not in analysis.CONTENDERS:
-            raise unknown("peer", name, analysis.CONTENDERS)
+    for name in command_line.chosen("peer", _PEERS.value, analysis.CONTENDERS):
         if find_spec(name) is None:
             raise InputError(f"{name} is not installed: python -m pip install {name}")
     workdir = Path(_WORKDIR.value)

@@ -32,8 +32,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from cnn_jax.errors import RunError, unknown
-from experiments import command_line
+from cnn_jax.cpus import usable_cpus
+from cnn_jax.errors import RunError
+from experiments import command_line, configs
 from experiments.inputs import changes, files, loaders
 from experiments.inputs.turn import TurnError, take
 
@@ -43,7 +44,7 @@ Task = dict[str, Any]
 _WHAT = flags.DEFINE_list("what", [], "what to measure; default: all")
 _PEERS = flags.DEFINE_list("peers", [], "contenders beside ours: torch, tf.data, keras")
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "turns of each contender", lower_bound=1)
-_SECONDS = flags.DEFINE_float("seconds", 3.0, "length of a turn", lower_bound=0.0)
+_SECONDS = command_line.define_number("seconds", 3.0, "length of a turn")
 _CORES = flags.DEFINE_integer("cores", 1, "processors that decode", lower_bound=1)
 _CONFIGS = flags.DEFINE_list("configs", ["mnist_convnet", "cifar_tutorial"], "of the steps")
 _SIZES = flags.DEFINE_list("sizes", ["32", "160"], "sides of the images that are decoded")
@@ -51,20 +52,27 @@ _OPERATIONS = flags.DEFINE_list("operations", list(changes.OPERATIONS), "changes
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 128, "images a batch", lower_bound=1)
 _DATASET = flags.DEFINE_string("dataset", "cifar10", "that is read into memory")
 _COUNTS = flags.DEFINE_list("counts", ["1000", "4000", "16000"], "images that are streamed")
+for _numbers in (_SIZES, _COUNTS):
+    flags.register_validator(
+        _numbers,
+        lambda words: bool(words) and all(word.isdecimal() and int(word) for word in words),
+        "they must be whole numbers above 0",
+    )
+flags.register_validator(
+    _CORES, lambda cores: cores <= usable_cpus(), f"there are {usable_cpus()} processors"
+)
 
 
 def main(argv: Sequence[str]) -> None:
     """Runs the command."""
     command_line.refuse_arguments(argv)
-    for name in _WHAT.value:
-        if name not in SUBJECTS:
-            raise unknown("subject", name, SUBJECTS)
-    for name in _PEERS.value:
-        if name not in (known := ("torch", "tf.data", "keras")):
-            raise unknown("peer", name, known)
+    subjects = command_line.chosen("subject", _WHAT.value, SUBJECTS) or list(SUBJECTS)
+    command_line.chosen("peer", _PEERS.value, ("torch", "tf.data", "keras"))
+    command_line.chosen("operation", _OPERATIONS.value, changes.OPERATIONS)
+    command_line.chosen("config", _CONFIGS.value, configs.names())
     console = Console(stderr=True, width=None if sys.stderr.isatty() else 120, highlight=False)
     failed = []
-    for name in _WHAT.value or SUBJECTS:
+    for name in subjects:
         console.print(f"{name}: measuring …", markup=False)
         with tempfile.TemporaryDirectory(prefix="benchmark-data-") as scratch:
             records = []
@@ -104,8 +112,6 @@ def _decoding(scratch: Path, console: Console) -> Iterator[dict[str, Any]]:
 
 def _augmentation(scratch: Path, console: Console) -> Iterator[dict[str, Any]]:
     for name in _OPERATIONS.value:
-        if name not in changes.OPERATIONS:
-            raise unknown("operation", name, changes.OPERATIONS)
         peers = ["keras"] if "keras" in _PEERS.value and changes.OPERATIONS[name][1] else []
         task = {"operation": name, "size": 32, "batch_size": _BATCH_SIZE.value}
         yield from _compare("changes", [OURS, *peers], name, console, **task)

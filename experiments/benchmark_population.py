@@ -27,10 +27,10 @@ from typing import Any
 
 from absl import flags
 
-from cnn_jax.config import Config, Population, to_json, with_fields
+from cnn_jax.config import Config, Population, is_population, to_json, with_fields
 from cnn_jax.config_checks import validate
 from cnn_jax.cpus import usable_cpus
-from cnn_jax.errors import unknown
+from cnn_jax.errors import InputError
 from experiments import command_line
 from experiments.contenders.whole_runs import timed
 
@@ -59,11 +59,11 @@ def main(argv: Sequence[str]) -> None:
     command_line.refuse_arguments(argv)
     config = command_line.read_config(_CONFIG)
     config.train.steps, config.train.epochs = _STEPS.value, None
+    if is_population(config):
+        raise InputError("--members says how many there are; leave --config.population out")
     validate(config)
     ways = [Way(SINGLE, config)]
-    for name in _STRATEGIES.value:
-        if name not in STRATEGIES:
-            raise unknown("strategy", name, STRATEGIES)
+    for name in command_line.chosen("strategy", _STRATEGIES.value, STRATEGIES):
         strategy, _, spread = name.partition("-")
         population = Population(seeds=_MEMBERS.value, strategy=strategy)
         devices = usable_cpus() if spread else 1

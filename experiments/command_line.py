@@ -2,17 +2,19 @@
 
 import gc
 import logging
+import math
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import reduce
 
 import absl.logging
 import jax
 from absl import app, flags
 from ml_collections import config_flags
 
-from cnn_jax.config import Config, flatten
+from cnn_jax.config import Config, flatten, optional_fields
 from cnn_jax.data.sources.cache import cache_dir
 from cnn_jax.errors import InputError, RunError, unknown
 from cnn_jax.training.interruption import Stopped
@@ -95,6 +97,26 @@ def _keep_compiled() -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
+def define_number(name: str, default: float, text: str, *, least: float = 0.0) -> flags.FlagHolder:
+    """Defines --NAME=NUMBER, which must be finite and at least `least`."""
+    holder = flags.DEFINE_float(name, default, text, lower_bound=least)
+    flags.register_validator(holder, math.isfinite, "it must be finite")
+    return holder
+
+
+def chosen(kind: str, names: Sequence[str], known: Iterable[str]) -> list[str]:
+    """Returns the names of a list flag, each once.
+
+    Raises:
+      InputError: one of them is not known.
+    """
+    known = list(known)
+    for name in names:
+        if name not in known:
+            raise unknown(kind, name, known)
+    return list(dict.fromkeys(names))
+
+
 def refuse_arguments(argv: Sequence[str]) -> None:
     """Raises InputError for words that are no flags, such as "--seed 1" leaves behind."""
     if len(argv) > 1:
@@ -107,14 +129,26 @@ def parse(argv: list[str]) -> list[str]:
         if name.startswith("config."):  # of a command line parsed before
             delattr(flags.FLAGS, name)
     try:
+        whole = _config_first(argv)
         # The flag reads sys.argv to learn which fields are set, so both must say the same.
-        sys.argv[:] = argv = _config_first(argv)
-        words = flags.FLAGS(argv)
+        sys.argv[:], unset = _without_none(whole)
+        words = _read_flags(sys.argv)
+        sys.argv[:] = whole
+        for name in unset:
+            *groups, field = name.split(".")
+            setattr(reduce(getattr, groups, flags.FLAGS["config"].value), field, None)
         if "workdir" in flags.FLAGS and flags.FLAGS["workdir"].value == "":
             raise InputError("--workdir is empty; it must name a directory: --workdir=DIR")
         return words
     except (flags.Error, InputError) as error:
         sys.exit(_refuse(error))
+
+
+def _read_flags(argv: list[str]) -> list[str]:
+    try:
+        return flags.FLAGS(argv)
+    except SystemExit:
+        sys.exit(0)  # --help was asked for, and given: no failure, as absl has it
 
 
 def _refuse(error: Exception) -> int:
@@ -146,6 +180,26 @@ def _config_first(argv: list[str]) -> list[str]:
     for field in fields:
         _check_field(field)
     return [argv[0], *first, *rest]
+
+
+def _without_none(argv: list[str]) -> tuple[list[str], list[str]]:
+    """Returns the arguments without `--config.FIELD=none`, and the fields to unset: none is last.
+
+    The flags know the type of a field's values, and that of none is another.
+    """
+    last, optional = {}, optional_fields() if "config" in flags.FLAGS else set()
+    for token in argv:
+        match = _FIELD.match(token)
+        if match and match[1] in optional:
+            last[match[1]] = token.partition("=")[2].lower() == "none"
+    unset = [name for name, is_none in last.items() if is_none]
+
+    def stays(token: str) -> bool:
+        match, value = _FIELD.match(token), token.partition("=")[2].lower()
+        known = match is not None and match[1] in last
+        return not known or (match[1] not in unset and value != "none")
+
+    return [token for token in argv if stays(token)], unset
 
 
 def _check_field(name: str) -> None:

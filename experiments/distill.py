@@ -11,7 +11,6 @@ This is a study as others may be: what is new plugs in as `augment_fn` and `loss
 that of any run. The teacher sees the very images that the student does.
 """
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,7 +29,7 @@ from experiments import command_line
 
 _CONFIG = command_line.define_config()
 _TEACHER = flags.DEFINE_string("teacher", None, "the run directory of the trained network")
-_TEMPERATURE = flags.DEFINE_float("temperature", 4.0, "T, of both softmaxes", lower_bound=1e-3)
+_TEMPERATURE = command_line.define_number("temperature", 4.0, "T, of both softmaxes", least=1e-3)
 _WEIGHT = flags.DEFINE_float("weight", 0.9, "of the teacher", lower_bound=0, upper_bound=1)
 _WORKDIR = flags.DEFINE_string("workdir", None, "run directory; default: a new one under runs/")
 
@@ -49,8 +48,6 @@ def main(argv: Sequence[str]) -> None:
         raise InputError("distillation is of one run with train.loss=cross_entropy")
     if config.train.class_weights:
         raise InputError("distillation weighs no classes; leave train.class_weights out")
-    if not _TEMPERATURE.value < math.inf:
-        raise InputError(f"--temperature is {_TEMPERATURE.value}; it must be a number")
     # Both are part of the run's config, so that another teacher, loss or command is refused.
     config.study = "distill"
     loss = f"T={_TEMPERATURE.value:g}, weight {_WEIGHT.value:g}"

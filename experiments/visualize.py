@@ -41,7 +41,7 @@ from cnn_jax.data.datasets import Dataset, Split, load_dataset
 from cnn_jax.data.decoding import Decode, decoded_batches, find_images
 from cnn_jax.data.order import epoch_order
 from cnn_jax.data.sources.image_file import decode_image, strict_pillow
-from cnn_jax.errors import InputError, unknown
+from cnn_jax.errors import InputError
 from cnn_jax.training.predictor import Predictor, check_decodable, load_predictor
 from experiments import command_line
 from experiments.image_kernels import kernels_sheet
@@ -62,11 +62,11 @@ _EXAMPLES = flags.DEFINE_integer("examples", 2000, "test images searched for pat
 _SEED = flags.DEFINE_integer("seed", 0, "of the noise that images are made from")
 _OUT = flags.DEFINE_string("out", None, "the picture's file, without a run; default: NAME_WHAT.png")
 _STEPS = flags.DEFINE_integer("steps", Recipe.steps, "of ascent", 1)
-_RATE = flags.DEFINE_float("learning_rate", Recipe.learning_rate, "of ascent", 0.0)
+_RATE = command_line.define_number("learning_rate", Recipe.learning_rate, "of ascent")
 _SPECTRUM = flags.DEFINE_bool("spectrum", Recipe.spectrum, "ascent by Fourier coefficients")
 _JITTER = flags.DEFINE_integer("jitter", Recipe.jitter, "pixels by which images are shifted", 0)
-_BLUR = flags.DEFINE_float("blur", Recipe.blur, "sigma in pixels, after each step of ascent", 0.0)
-_VARIATION = flags.DEFINE_float("total_variation", Recipe.total_variation, "its weight", 0.0)
+_BLUR = command_line.define_number("blur", Recipe.blur, "sigma in pixels, after a step of ascent")
+_VARIATION = command_line.define_number("total_variation", Recipe.total_variation, "its weight")
 
 
 def main(argv: Sequence[str]) -> None:
@@ -90,10 +90,7 @@ def main(argv: Sequence[str]) -> None:
 def _whats() -> list[str]:
     """Returns what to draw: of a config its augmentation, of a run all there is inside."""
     given = _WHAT.value or (["augmentation"] if _CONFIG.present else list(INSIDE))
-    for what in given:
-        if what not in WHATS:
-            raise unknown("picture", what, WHATS)
-    return list(dict.fromkeys(given))
+    return command_line.chosen("picture", given, WHATS)
 
 
 def _draw_alone(whats: list[str], draw: Callable[[], Picture]) -> None:

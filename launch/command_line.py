@@ -34,6 +34,8 @@ def _parse(argv: list[str]) -> list[str]:
             raise LaunchError("--workdir is empty; it must name a directory: --workdir=DIR")
     except (flags.Error, LaunchError) as error:
         sys.exit(_refuse(error))
+    except SystemExit:
+        sys.exit(0)  # --help was asked for, and given: no failure, as absl has it
     return [argv[0], *passed_on]
 
 

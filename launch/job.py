@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import PurePath
 
 from launch.command_line import LaunchError
-from launch.training import check
+from launch.training import check, said_by
 
 COMMANDS = ("experiments.train", "launch.sweep")
 EXAMPLE = "-- experiments.train --config=vgg_cifar"
@@ -17,7 +17,7 @@ def tasks(words: Sequence[str], workdir: PurePath, count: int) -> list[list[str]
     would have them; several of `launch.sweep` work on one sweep.
 
     Raises:
-      LaunchError: the words are no such command, or the training command would refuse them.
+      LaunchError: the words are no such command, or the command would refuse them.
     """
     if not words or words[0] not in COMMANDS:
         raise LaunchError(
@@ -27,8 +27,11 @@ def tasks(words: Sequence[str], workdir: PurePath, count: int) -> list[list[str]
         )
     if any(word.startswith("--workdir") for word in words):
         raise LaunchError("--workdir belongs before the --: it is where the launched runs lie")
+    if any(word.lstrip("-") == "check" for word in words):
+        raise LaunchError("--check trains nothing; leave it out: the command is checked anyway")
     start = ["python", "-m", *words]
     if words[0] == "launch.sweep":
+        said_by(*words, f"--workdir={workdir}", "--check")
         return [[*start, f"--workdir={workdir}"]] * count
     first = check(words[1:])["seed"]
     if count == 1:

@@ -41,9 +41,12 @@ def read_manifest(workdir: Path) -> list[Mapping[str, Any]]:
     """
     path = workdir / MANIFEST
     try:
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-    except ValueError as error:
+        entries = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    except (ValueError, OSError) as error:
         raise LaunchError(f"{path} is damaged; move it away") from error
+    if not isinstance(entries, list):
+        raise LaunchError(f"{path} is damaged; move it away")
+    return entries
 
 
 def commit() -> str | None:

@@ -10,6 +10,7 @@ from launch.command_line import LaunchError
 # Of result.json; metrics of the validation split come from metrics.jsonl besides.
 COSTS = ("parameters", "train_seconds", "compile_seconds", "images_per_second")
 _PREFIX = "validation_"
+_METRICS = tuple(f"{_PREFIX}{name}" for name in ("accuracy", "loss", "label_accuracy"))
 
 
 class Objective(NamedTuple):
@@ -75,8 +76,7 @@ def parse_objectives(words: Sequence[str]) -> tuple[Objective, ...]:
                 f"--objective={each.name}: a sweep never chooses by the test split; "
                 "take validation_accuracy"
             )
-        if not (each.by_validation and each.name != _PREFIX) and each.name not in COSTS:
-            known = ["validation_accuracy", "validation_loss", *COSTS]
+        if each.name not in (known := [*_METRICS, *COSTS]):
             near = difflib.get_close_matches(each.name, known, n=1)
             hint = f"; did you mean '{near[0]}'?" if near else "."
             raise LaunchError(f"unknown objective '{each.name}'{hint} Known: {', '.join(known)}")

@@ -47,8 +47,12 @@ def open_trials(
         settings.workdir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise LaunchError(f"{settings.workdir} can't be made: {error.strerror}") from error
-    if (settings.workdir / "trials").is_file():
-        raise LaunchError(f"{settings.workdir / 'trials'} is a file; give another --workdir")
+    for name in ("trials", "logs"):
+        if (settings.workdir / name).is_file():
+            raise LaunchError(f"{settings.workdir / name} is a file; give another --workdir")
+    for name in ("trials.csv", "best.json", "sweep.html"):
+        if (settings.workdir / name).is_dir():
+            raise LaunchError(f"{settings.workdir / name} is a folder; give another --workdir")
     kept = open_storage(storage, settings.workdir, grace=grace)
     config = {k: v for k, v in settings.config.items() if k not in _ELSEWHERE}
     config["data"] = {k: v for k, v in config["data"].items() if k != "dir"}

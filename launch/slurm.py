@@ -11,6 +11,7 @@ runs the same on this machine.
 """
 
 import json
+import math
 import shlex
 import sys
 from collections.abc import Sequence
@@ -34,6 +35,10 @@ _GPUS = flags.DEFINE_integer("gpus", 0, "of a job", lower_bound=0)
 _CPUS = flags.DEFINE_integer("cpus", 4, "of a job", lower_bound=1)
 _MEMORY = flags.DEFINE_float("memory", None, "of a job, GB", lower_bound=0.0)
 _HOURS = flags.DEFINE_float("hours", 4.0, "of a job, until it is requeued", lower_bound=0.05)
+for _name in ("memory", "hours"):
+    flags.register_validator(
+        _name, lambda value: value is None or 0 < value < math.inf, "it must be a number above 0"
+    )
 _REQUEUES = flags.DEFINE_integer("requeues", 100, "of a job, at most", lower_bound=0)
 _CONSTRAINT = flags.DEFINE_string("constraint", None, "on the nodes, such as a100")
 _CLUSTER = flags.DEFINE_enum("cluster", "slurm", ["slurm", "local"], "local: on this machine")
@@ -86,12 +91,14 @@ def submit(
     """Submits a job for each command, as one array if there are several.
 
     Raises:
-      LaunchError: there is no Slurm here.
+      LaunchError: there is no Slurm here, or the directory can't be made.
     """
     try:
         executor = submitit.AutoExecutor(
             workdir / "slurm", cluster=cluster, slurm_max_num_timeout=requeues
         )
+    except OSError as error:
+        raise LaunchError(f"{workdir} can't be used: {error.strerror}") from error
     except RuntimeError as error:
         raise LaunchError(
             f"no Slurm here ({error}); run this on a login node, or with --dry_run or "

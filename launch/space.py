@@ -94,7 +94,9 @@ def parse_parameter(text: str) -> Parameter:
     >>> parse_parameter("optim.momentum=0.8,0.9 if optim.name=sgd").condition
     ('optim.name', ('sgd',))
     """
-    rest, _, condition = text.partition(" if ")
+    rest, conditional, condition = f"{text} ".partition(" if ")
+    if conditional and not condition.strip():
+        raise LaunchError(f"--param={text}: a condition has the form: if FIELD=VALUE,...")
     name, equals, values = (part.strip() for part in rest.partition("="))
     if not (name and equals):
         raise LaunchError(f"--param={text} is not of the form {_FORM}")
@@ -327,7 +329,10 @@ def _condition(text: str, condition: str) -> tuple[str, tuple[Any, ...]] | None:
 
 def _values(text: str) -> tuple[Any, ...]:
     """Returns the values of a list, with commas inside brackets left alone."""
-    return tuple(_value(each.strip()) for each in re.findall(r"(?:\([^)]*\)|[^,])+", text))
+    words = [each.strip() for each in re.findall(r"(?:\([^)]*\)|[^,])+", text)]
+    if not all(words) or re.search(r",\s*(,|$)|^\s*,", text):
+        raise LaunchError(f"'{text}' has an empty place; give a value between two commas")
+    return tuple(map(_value, words))
 
 
 def _value(text: str) -> Any:

@@ -18,7 +18,21 @@ from launch.locks import one_at_a_time
 
 JOURNAL = "journal.log"
 _MAKING_TABLES = 5  # seconds that may take
+_OPENING = b'{"op_code":'  # how each line of a journal begins
 _STAMP = "sweep"  # the study's attribute that says what is swept
+
+
+def check_journal(address: str) -> None:
+    """Raises LaunchError if an address is that of a file which is no journal."""
+    if "://" in address or not Path(address).is_file():
+        return
+    try:
+        with open(address, "rb") as file:
+            start = file.read(len(_OPENING))
+    except OSError as error:
+        raise LaunchError(f"--storage={address} can't be read: {error.strerror}") from error
+    if not _OPENING.startswith(start):
+        raise LaunchError(f"--storage={address} is no sweep's journal; name a new file")
 
 
 def open_storage(address: str, workdir: Path, *, grace: int) -> optuna.storages.BaseStorage:
@@ -179,5 +193,5 @@ def _connect(address: str) -> dict[str, Any]:
 
 
 def _without_password(address: str) -> str:
-    scheme, _, rest = address.partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2]}"
+    scheme, separator, rest = address.partition("://")
+    return f"{scheme}{separator}{rest.rpartition('@')[2]}" if separator else address

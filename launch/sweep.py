@@ -37,6 +37,7 @@ from launch.manifest import read_manifest, write_manifest
 from launch.objectives import Objective, check_validation, parse_objectives
 from launch.searching import ADAPTIVE, PRUNERS, SAMPLERS
 from launch.space import Space, corners, grid, parse_parameter, read_space, space_of
+from launch.storage import check_journal
 from launch.training import check_together, is_population
 from launch.trials import Settings
 
@@ -53,6 +54,7 @@ _STUDY = flags.DEFINE_string("study", None, "its name in the storage; the config
 _WORKERS = flags.DEFINE_integer("workers", 1, "training processes at a time here", lower_bound=1)
 _TOGETHER = flags.DEFINE_integer("together", None, "most runs of one command", lower_bound=1)
 _SHARE = flags.DEFINE_boolean("share", False, "let several workers use one device or core")
+_CHECK = flags.DEFINE_boolean("check", False, "only say whether it could start")
 _FAILURES = flags.DEFINE_integer("failures", 3, "equal ones in a row that end it", lower_bound=1)
 _GRACE = flags.DEFINE_integer("grace", 120, "in a database: seconds of silence", lower_bound=2)
 
@@ -63,6 +65,9 @@ def main(argv: Sequence[str]) -> int | None:
     """Runs the command."""
     settings = read_settings(argv[1:])
     read_manifest(settings.workdir)  # a damaged one is told of before anything is done
+    check_journal(_STORAGE.value)
+    if _CHECK.value:
+        return None
     where = places(_WORKERS.value, share=_SHARE.value)
     trials = pool.open_trials(
         settings,

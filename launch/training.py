@@ -50,13 +50,23 @@ def check_together(
       LaunchError: as `check` does.
     """
     also = [f"--also={shlex.join(field_flags(fields))}" for fields in variants]
-    command = [sys.executable, "-m", "experiments.train", *arguments, "--check", "--variable"]
-    done = subprocess.run([*command, *also], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise LaunchError(_last_line(done.stderr).removeprefix("error: "))
-    config, *_, variable = map(json.loads, done.stdout.splitlines())
+    said = said_by("experiments.train", *arguments, "--check", "--variable", *also)
+    config, *_, variable = map(json.loads, said.splitlines())
     names = variable["variable"], variable["all_or_none"]
     return config, Variable(*map(frozenset, names))
+
+
+def said_by(module: str, *arguments: str) -> str:
+    """Returns what a command prints.
+
+    Raises:
+      LaunchError: it fails; the message is its last line.
+    """
+    command = [sys.executable, "-m", module, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise LaunchError(_last_line(done.stderr).removeprefix("error: "))
+    return done.stdout
 
 
 def is_population(config: Mapping[str, Any]) -> bool:

@@ -1,11 +1,14 @@
 """What the README says can be run, can be run; what it should name, it names."""
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 
 from experiments import configs
+from tests.experiments.command import run_all as run_experiments
+from tests.launch.command import run_all as run_launch
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
@@ -33,3 +36,25 @@ def test_the_tree_names_every_file_of_the_library():
     files = [path for path in root.rglob("*.py") if path.name != "__init__.py"]
     by_folder = {"sources", "augment"}  # said as wholes
     assert [p.name for p in files if p.parent.name not in by_folder and p.name not in README] == []
+
+
+def _commands(module):
+    """Returns the arguments of each `python -m MODULE ...` in a block of the README."""
+    text = "\n".join(block for _, block in BLOCKS).replace("\\\n", " ")
+    found = re.findall(rf"^python -m {re.escape(module)} (.*)$", text, re.MULTILINE)
+    return [shlex.split(each, comments=True) for each in found]
+
+
+@pytest.mark.parametrize(
+    ("module", "run_all"), [("experiments.train", run_experiments), ("launch.sweep", run_launch)]
+)
+def test_the_commands_would_start(module, run_all, tmp_path):
+    lines = [
+        [*words, "--check"]
+        for words in _commands(module)
+        if not {"DIR", "NAME"} & set(re.split(r"\W", " ".join(words)))
+    ]
+    assert lines
+    for line, answer in zip(lines, run_all(module.split(".")[1], lines, cwd=tmp_path), strict=True):
+        assert answer.code == 0, (line, answer.err)
+    assert not list(tmp_path.iterdir())

@@ -461,6 +461,9 @@ def test_bad_input_names_what_is_known(tmp_path):
         ("--config=lenet_digits,vgg_cifar", "--config.seed=1"): "a single config",
         ("--config=lenet_digits", "--config.model.name=lenot"): "did you mean 'lenet'",
         ("--config=lenet_digits", "--rounds=0"): "rounds",
+        ("--config=lenet_digits", "--mode="): "--mode is empty; it can be train, inference",
+        ("--config=lenet_digits", "--seconds=nan"): "--seconds=nan: it must be finite",
+        ("--config=lenet_digits", "--config.population.seeds=2"): "benchmark_population",
         (): "--config=NAME is missing",
     }
     for answer, message in zip(

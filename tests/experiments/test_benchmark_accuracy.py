@@ -2,7 +2,7 @@
 
 import pytest
 
-from cnn_jax.errors import RunError
+from cnn_jax.errors import InputError, RunError
 from experiments.contenders import OURS
 from experiments.contenders.whole_runs import Turn, record, timed
 from tests.experiments.command import run
@@ -21,6 +21,11 @@ def test_a_command_that_fails_says_why():
         timed(["json.tool", "no file"])
     seconds, done = timed(["base64", "-t"])
     assert seconds > 0 and done.stdout
+
+
+def test_a_command_that_refuses_its_input_is_quoted():
+    with pytest.raises(InputError, match=r"^nowhere is no run directory"):
+        timed(["experiments.evaluate", "--workdir=nowhere"])
 
 
 def test_an_unknown_peer_is_refused(tmp_path):

@@ -20,6 +20,11 @@ def answers(tmp_path_factory):
         [*SHORT, "--what=memory,augmentation", "--counts=12", "--operations=flip"],
         ["--what=speed"],
         ["--peers=pytorch"],
+        ["--sizes=32,big"],
+        ["--counts=0"],
+        ["--cores=9999"],
+        ["--operations=flipp"],
+        ["--configs=lenet_digts"],
     ]
     return run_all("benchmark_data", lines, cwd=tmp_path_factory.mktemp("place"))
 
@@ -39,10 +44,19 @@ def test_a_record_for_each_subject(answers):
     assert "ours ÷ this" in answer.err
 
 
-@pytest.mark.parametrize(("number", "words"), [(1, "unknown subject 'speed'"), (2, "'pytorch'")])
-def test_unknown_names(answers, number, words):
-    assert answers[number].code == 2
-    assert words in answers[number].err
+def test_wrong_flags_are_refused_at_once(answers):
+    wrong = [
+        "unknown subject 'speed'",
+        "'pytorch'",
+        "--sizes=['32', 'big']: they must be whole numbers above 0",
+        "--counts=['0']: they must be whole numbers above 0",
+        "--cores=9999: there are",
+        "did you mean 'flip'?",
+        "did you mean 'lenet_digits'?",
+    ]
+    for answer, words in zip(answers[1:], wrong, strict=True):
+        assert answer.code == 2 and answer.err.count("\n") == 1
+        assert words in answer.err
 
 
 def test_every_operation_is_a_change_that_a_config_can_make():

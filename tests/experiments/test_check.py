@@ -7,6 +7,13 @@ import pytest
 from tests.experiments.command import contents, run_all
 
 LENET = "--config=lenet_digits"
+UNSET = [
+    "--config.model.width=none",
+    "--config.model.dropout=none",
+    "--config.model.dropout=0.25",
+    "--config.train.steps=none",
+    "--config.train.epochs=2",
+]
 WRONG = {
     "a value out of range": (["--also=--config.optim.learning_rate=0"], "learning_rate is 0"),
     "an unknown field": (["--also=--config.optm.name=sgd"], "did you mean 'optim.name'?"),
@@ -25,9 +32,20 @@ def answers(tmp_path_factory):
         "--also=--config.data.augment.flip=true '--config.optim.milestones=(0.5,0.75)'",
     ]  # fmt: skip
     lines = [good, *([LENET, "--check", *arguments] for arguments, _ in WRONG.values())]
+    lines += [[LENET, "--check", *UNSET], ["--help"]]
     said = run_all("train", lines, cwd=place)
     assert contents(place) == {}
     return said
+
+
+def test_an_optional_field_is_unset_by_none(answers):
+    config = json.loads(answers[-2].out)
+    assert config["model"]["width"] is None and config["model"]["dropout"] == 0.25
+    assert config["train"]["steps"] is None and config["train"]["epochs"] == 2
+
+
+def test_help_is_no_failure(answers):
+    assert answers[-1].code == 0 and "--help" in answers[-1].out
 
 
 def test_each_complete_config_is_a_line_and_none_leaves_a_trace_in_the_next(answers):

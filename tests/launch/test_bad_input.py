@@ -91,6 +91,20 @@ SWEEP = {
         [CONFIG, DIR, "--space=tuples.py"], ["optim.milestones", "(0.5,)", "as text: '(0.5,)'"]
     ),
     "trials that are a file": Case([CONFIG, GRID, "--workdir=taken"], ["taken/trials"]),
+    "results that are a folder": Case([CONFIG, GRID, "--workdir=full"], ["full/trials.csv is a"]),
+    "a storage that is another file": Case(
+        [CONFIG, GRID, DIR, "--storage=thesis.txt"], ["thesis.txt is no sweep's journal"]
+    ),
+    "a misspelt metric": Case(
+        [CONFIG, DIR, GRID, "--objective=validation_acuracy"],
+        ["did you mean 'validation_accuracy'?"],
+    ),
+    "an empty place in a list": Case(
+        [CONFIG, DIR, "--param=optim.learning_rate=0.1,,0.2"], ["'0.1,,0.2' has an empty place"]
+    ),
+    "a condition without its end": Case(
+        [CONFIG, DIR, GRID, "--param=optim.momentum=0.8,0.9 if "], ["if FIELD=VALUE"]
+    ),
     "a damaged manifest": Case([CONFIG, GRID, "--workdir=torn"], ["torn/manifest.json is damaged"]),
     "a directory below a file": Case([CONFIG, GRID, "--workdir=file/new"], ["file/new", "be made"]),
 }
@@ -101,6 +115,14 @@ SLURM = {
     "another command": Case([DIR, "--", "rm", "-r"], ["'rm' is none of experiments.train"]),
     "a directory inside": Case([DIR, *TRAIN, "--workdir=x"], ["--workdir belongs before"]),
     "wrong training input": Case([DIR, *TRAIN, "--config.optm=3"], ["unknown config field 'optm'"]),
+    "a sweep of nothing": Case([DIR, "--", "launch.sweep", CONFIG], ["nothing to sweep"]),
+    "a sweep of an unknown field": Case(
+        [DIR, "--", "launch.sweep", CONFIG, "--param=optm.name=sgd"],
+        ["unknown config field 'optm.name'"],
+    ),
+    "a command that trains nothing": Case([DIR, *TRAIN, "--check"], ["--check trains nothing"]),
+    "hours without end": Case([DIR, "--hours=nan", *TRAIN], ["--hours=nan", "above 0"]),
+    "no memory": Case([DIR, "--memory=0", *TRAIN], ["--memory=0", "above 0"]),
     "no Slurm": Case([DIR, *TRAIN], ["no Slurm here", "--cluster=local"]),
 }
 POD = ["--name=vgg", "--image=registry/cnn_jax", "--claim=runs"]
@@ -132,6 +154,8 @@ def answers(fake_place):
     for name, file in (("taken", "trials"), ("torn", "manifest.json")):
         (fake_place / name).mkdir()
         (fake_place / name / file).write_text('{"x')
+    (fake_place / "full" / "trials.csv").mkdir(parents=True)
+    (fake_place / "thesis.txt").write_text("my only copy\nand its end")
     (fake_place / "exits.py").write_text("raise SystemExit(3)\n")
     (fake_place / "tuples.py").write_text(
         "def space(trial):\n    trial.suggest_categorical('optim.milestones', [(0.5,), (0.3,)])\n"

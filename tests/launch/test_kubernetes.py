@@ -27,7 +27,7 @@ LINES = {
         "--",
         "launch.sweep",
         "--config=mine",
-        "--trials=9",
+        "--param=optim.learning_rate=0.1,0.2",
     ],
     "applied": [*ALWAYS, *TRAIN],
 }

@@ -37,6 +37,8 @@ def test_the_test_split_is_refused(name):
 
 
 def test_a_metric_that_was_not_measured_is_said():
-    (objective,) = parse_objectives(["validation_top5"])
-    with pytest.raises(LaunchError, match="no finite validation_top5; it has validation_accuracy"):
+    (objective,) = parse_objectives(["validation_label_accuracy"])
+    with pytest.raises(
+        LaunchError, match="no finite validation_label_accuracy; it has validation_accuracy"
+    ):
         objective.value(ROWS, RESULT)
