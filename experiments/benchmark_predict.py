@@ -23,7 +23,7 @@ from cnn_jax.errors import InputError, RunError
 from experiments import command_line
 from experiments.contenders import OURS
 from experiments.contenders.machine import machine
-from experiments.contenders.rounds import spread
+from experiments.contenders.rounds import median_range
 from experiments.contenders.whole_runs import require, timed
 
 flags.FLAGS.set_gnu_getopt()
@@ -80,9 +80,9 @@ def _record(name: str, turns: dict[str, list[Turn]]) -> dict[str, Any]:
         "contender": name,
         "images": len(theirs),
         "batch_size": _BATCH_SIZE.value,
-        **spread("images_per_second", [turn.rate for turn in these]),
-        **spread("ours_over_this", ratios),
-        **spread("process_seconds", [turn.seconds for turn in these]),
+        **median_range("images_per_second", [turn.rate for turn in these]),
+        **median_range("ours_over_this", ratios),
+        **median_range("process_seconds", [turn.seconds for turn in these]),
         "same_top": sum(mine[image] == theirs[image] for image in mine) / max(1, len(mine)),
         "rounds": len(these),
         "cpus": usable_cpus(),

@@ -22,6 +22,7 @@ from cnn_jax.analysis.tables import write_confusion_matrix, write_per_class
 from cnn_jax.data.spec import Labels, Spec
 from cnn_jax.errors import InputError
 from cnn_jax.training.evaluation import evaluate_state
+from cnn_jax.training.metrics import named_after
 from cnn_jax.training.population.directories import find_member, member_directories
 from cnn_jax.training.restore import restore_run
 from experiments import command_line
@@ -61,7 +62,7 @@ def _evaluate(workdir: Path) -> dict[str, Any]:
         raise InputError("the run has no validation split: data.validation_fraction is 0")
     evaluation = evaluate_state(experiment, state, split)
     _write_tables(workdir / "evaluation", evaluation.logits, split.labels, experiment.dataset.spec)
-    metrics = {f"{_SPLIT.value}_{name}": value for name, value in evaluation.metrics.items()}
+    metrics = named_after(_SPLIT.value, evaluation.metrics)
     facts = {"workdir": str(workdir), "checkpoint": _CHECKPOINT.value, "step": step}
     return facts | metrics | {f"{_SPLIT.value}_examples": evaluation.examples}
 

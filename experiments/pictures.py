@@ -111,10 +111,10 @@ class Subject:
         return np.asarray(jax.nn.sigmoid(found) if predictor.sigmoids else jax.nn.softmax(found))
 
 
-def spread(items: Sequence[str], count: int) -> list[str]:
+def evenly(items: Sequence[str], count: int) -> list[str]:
     """Returns up to `count` of the items, evenly spread, the first and the last among them.
 
-    >>> spread("abcdefg", 3)
+    >>> evenly("abcdefg", 3)
     ['a', 'd', 'g']
     """
     places = np.linspace(0, len(items) - 1, min(count, len(items)))
@@ -148,7 +148,7 @@ def draw_filters(subject: Subject) -> Pictures:
     """Returns the first kernels as images, and for some layers what excites their channels most."""
     kernels = _kernels(subject.predictor.variables["params"], list(subject.shapes))
     first = next(iter(kernels))
-    chosen = subject.layers(list(kernels), spread(list(kernels), 4))
+    chosen = subject.layers(list(kernels), evenly(list(kernels), 4))
     pictures = {}
     if first in chosen:
         tiles = heat_maps.kernels_as_images(np.asarray(kernels[first]))
@@ -287,7 +287,7 @@ def draw_deep_dream(subject: Subject) -> Pictures:
     """Returns the images as some layers would have them."""
     model, variables = subject.network
     maps = subject.with_maps(side=2)
-    layers = subject.layers(maps, spread(maps, 4)[1:] or maps)
+    layers = subject.layers(maps, evenly(maps, 4)[1:] or maps)
     pixels = jnp.asarray(subject.pixels[:_DREAMT])
     if subject.predictor.normalization.mean.shape[:2] == (1, 1):  # else it has a size of its own
         pixels = _enlarged(pixels, _DREAM_SIDE)
@@ -324,7 +324,7 @@ def draw_receptive_field(subject: Subject) -> Pictures:
     model, variables = subject.network
     shape = subject.predictor.spec.image_shape
     fields = theoretical_fields(model, shape)
-    shown = subject.layers([*fields], spread(_growing(fields, max(shape[:2])), 8))
+    shown = subject.layers([*fields], evenly(_growing(fields, max(shape[:2])), 8))
     image = np.asarray(picture(subject.images[0]))
     rows = []
     for layer in shown:

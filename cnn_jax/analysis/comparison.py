@@ -1,5 +1,6 @@
 """The report of several runs: curves over each other, what differs, and means over seeds."""
 
+import math
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -123,6 +124,8 @@ def plus_minus(values: Sequence[float], *, percent: bool = False) -> str:
     """
     if not values:
         return ""
+    if not all(map(math.isfinite, values)):
+        return "nan"
     found = spread(values)
     text = f"{found['mean']:.2%}" if percent else f"{found['mean']:.4f}"
     if found["ci95"] is None:

@@ -1,6 +1,7 @@
 """What a run directory tells of its run, finished or not."""
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
@@ -62,9 +63,16 @@ def read_record(workdir: Path) -> RunRecord:
         workdir=workdir,
         config=read_config(workdir),
         rows=[row for row in read_rows(workdir / METRICS) if "epoch" in row],
-        result=read_json(workdir / RESULT),
+        result=_result(workdir),
         spec=read_spec(workdir) if (workdir / DATASET).exists() else None,
     )
+
+
+def _result(workdir: Path) -> dict[str, Any] | None:
+    result = read_json(workdir / RESULT)
+    if result and result.get("test_loss", 0.0) is None:  # as JSON has what is not finite
+        result["test_loss"] = math.nan
+    return result
 
 
 def grouped(records: list[RunRecord]) -> list[list[RunRecord]]:

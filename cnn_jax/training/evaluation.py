@@ -8,9 +8,10 @@ import numpy as np
 from jaxtyping import Float, PyTree
 
 from cnn_jax.data.spec import Split
+from cnn_jax.training.device_steps import sharded_eval_step
 from cnn_jax.training.feeding import eval_batches
 from cnn_jax.training.metrics import compute, merge
-from cnn_jax.training.setup import Experiment, sharded_eval_step
+from cnn_jax.training.setup import Experiment
 from cnn_jax.training.state import TrainState, model_variables
 
 

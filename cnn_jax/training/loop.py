@@ -19,12 +19,13 @@ from cnn_jax.placement import replicated
 from cnn_jax.training import provenance
 from cnn_jax.training.checkpoint import Checkpoints
 from cnn_jax.training.clock import Clock
+from cnn_jax.training.device_steps import check_shares
 from cnn_jax.training.evaluation import Evaluation, evaluate
 from cnn_jax.training.feeding import eval_batches, feed_line, make_feeder
 from cnn_jax.training.finite import finite
 from cnn_jax.training.interruption import StopRequest, stop_on_signals
 from cnn_jax.training.losses import LossFn
-from cnn_jax.training.metrics import compute, merge, score
+from cnn_jax.training.metrics import compute, merge, named_after, score
 from cnn_jax.training.optimizer import unread
 from cnn_jax.training.ownership import own_directory
 from cnn_jax.training.parallel import once_options
@@ -45,7 +46,6 @@ from cnn_jax.training.setup import (
     abstract_state,
     build_experiment,
     check_comparisons,
-    check_shares,
     check_source,
     initial_state,
     source_variables,
@@ -333,7 +333,7 @@ class Run:
         result = {
             **self._outcome(self.experiment.config, self.last_step, int(state.skipped), best),
             "stopped_early": stopped_early,
-            **{f"test_{name}": value for name, value in test.metrics.items()},
+            **named_after("test", test.metrics),
             **self._costs(self.last_step - self.start_step),
         }
         tested = {"test": test, "step": int(state.step), "clock": self.clock}

@@ -1,5 +1,6 @@
 """Metrics are sums that merge; the division comes last, on the host."""
 
+import math
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -76,6 +77,16 @@ def compute(totals: dict[str, float]) -> dict[str, float]:
     }
     per_step = set(totals) - {*_PER_EXAMPLE, "examples", "steps"}
     return means | {name: totals[name] / totals["steps"] for name in sorted(per_step)}
+
+
+def named_after(split: str, metrics: Mapping[str, float]) -> dict[str, float | None]:
+    """Returns metrics under their split's names, as JSON can have them: None where not finite.
+
+    >>> named_after("test", {"accuracy": 0.5, "loss": float("nan")})
+    {'test_accuracy': 0.5, 'test_loss': None}
+    """
+    numbers = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
+    return {f"{split}_{name}": value for name, value in numbers.items()}
 
 
 def score(metrics: Mapping[str, float], monitor: str) -> float:

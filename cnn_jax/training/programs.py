@@ -10,8 +10,9 @@ from jaxtyping import PyTree
 
 from cnn_jax.config import is_population
 from cnn_jax.errors import InputError
+from cnn_jax.training.device_steps import fed_train_step, sharded_eval_step
 from cnn_jax.training.parallel import compile_step, compiler_options
-from cnn_jax.training.setup import Experiment, fed_train_step, sharded_eval_step
+from cnn_jax.training.setup import Experiment
 from cnn_jax.training.state import TrainState, model_variables
 
 _MOST = 32  # steps that a stop request waits for, at most, unless the config asks for more

@@ -8,15 +8,10 @@ import jax
 from cnn_jax.data.resident import EvalBatches
 from cnn_jax.models.registry import count_parameters
 from cnn_jax.placement import replicated
+from cnn_jax.training.device_steps import fed_train_step, sharded_eval_step
 from cnn_jax.training.feeding import feed_sharding, make_feeder
 from cnn_jax.training.parallel import compile_step
-from cnn_jax.training.setup import (
-    Experiment,
-    build_experiment,
-    fed_train_step,
-    initial_state,
-    sharded_eval_step,
-)
+from cnn_jax.training.setup import Experiment, build_experiment, initial_state
 from cnn_jax.training.state import Purpose, key_for, model_variables
 from experiments.contenders import jax_device
 from experiments.contenders.task import Contender, Started, Task

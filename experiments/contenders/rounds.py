@@ -110,8 +110,8 @@ def _record(task: Task, turns: dict[str, Turns], summary: Summary) -> dict[str, 
         "batch_size": batch_size,
         "image_shape": list(task.image_shape),
         "dtype": config.train.dtype,
-        **spread("images_per_second", [rate * batch_size for rate in rates]),
-        **spread("ours_over_this", _ratios(turns.get(OURS), rates)),
+        **median_range("images_per_second", [rate * batch_size for rate in rates]),
+        **median_range("ours_over_this", _ratios(turns.get(OURS), rates)),
         "rounds": len(rates),
         "steps_per_round": each.answers[-1]["steps"],
         "flops_per_image": flops,
@@ -138,7 +138,7 @@ def _against_ceiling(ceiling: Turns | None, speed: list[float]) -> dict[str, flo
     }
 
 
-def spread(name: str, values: list[float]) -> dict[str, float | None]:
+def median_range(name: str, values: list[float]) -> dict[str, float | None]:
     """Returns the median of the rounds under that name, with the least and the most."""
     low, middle, high = (
         (min(values), statistics.median(values), max(values)) if values else (None,) * 3

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from cnn_jax.cpus import usable_cpus
 from cnn_jax.errors import InputError, RunError
 from experiments.contenders import OURS, PEERS
-from experiments.contenders.rounds import spread
+from experiments.contenders.rounds import median_range
 
 
 class Turn(NamedTuple):
@@ -55,9 +55,9 @@ def record(name: str, turns: dict[str, list[Turn]]) -> dict[str, Any]:
     ratios = [b.seconds / a.seconds for a, b in zip(turns[OURS], turns[name], strict=True)]
     return {
         "contender": name,
-        **spread("seconds", [turn.seconds for turn in turns[name]]),
-        **spread("test_accuracy", [turn.test_accuracy for turn in turns[name]]),
-        **spread("this_over_ours", ratios),
+        **median_range("seconds", [turn.seconds for turn in turns[name]]),
+        **median_range("test_accuracy", [turn.test_accuracy for turn in turns[name]]),
+        **median_range("this_over_ours", ratios),
         "rounds": len(turns[name]),
         "cpus": usable_cpus(),
     }

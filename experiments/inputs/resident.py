@@ -7,9 +7,10 @@ import jax
 
 from cnn_jax.data.resident import take_batch
 from cnn_jax.placement import replicated
+from cnn_jax.training.device_steps import fed_train_step
 from cnn_jax.training.feeding import make_feeder
 from cnn_jax.training.parallel import compile_step
-from cnn_jax.training.setup import build_experiment, fed_train_step, initial_state
+from cnn_jax.training.setup import build_experiment, initial_state
 from cnn_jax.training.state import Purpose, key_for
 from experiments import configs
 from experiments.contenders.task import benchmark_config

@@ -1,8 +1,11 @@
 """The report of several runs: groups, means, and what differs."""
 
 from cnn_jax.analysis.comparison import accuracy_spread, named_groups, plus_minus, write_comparison
-from cnn_jax.config import Optim, Train
+from cnn_jax.analysis.run_record import read_record
+from cnn_jax.config import Config, Optim, Train
 from cnn_jax.training.metrics import spread
+from cnn_jax.training.run_directory import create_run
+from cnn_jax.whole_files import write_json
 from tests.analysis.html import Page
 from tests.analysis.records import RESULT, record
 
@@ -70,3 +73,10 @@ def test_runs_of_other_or_made_up_data_are_not_compared_silently(tmp_path):
 def test_a_mean_of_equal_or_few_runs():
     assert plus_minus([0.5, 0.5]) == "0.5000 ± 0.0000"
     assert plus_minus([0.5], percent=True) == "50.00%"
+
+
+def test_a_loss_that_is_not_finite_is_shown_as_such(tmp_path):
+    create_run(tmp_path, Config())
+    write_json(tmp_path / "result.json", {"test_loss": None})
+    losses = [read_record(tmp_path).result["test_loss"], 1.0]
+    assert plus_minus(losses) == "nan"

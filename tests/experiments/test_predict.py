@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cnn_jax.training.device_steps import sharded_eval_step
 from cnn_jax.training.evaluation import evaluate
 from cnn_jax.training.feeding import eval_batches
 from cnn_jax.training.restore import restore_run
-from cnn_jax.training.setup import sharded_eval_step
 from cnn_jax.training.state import model_variables
 from tests.experiments.command import contents, finish, run_all, start
 

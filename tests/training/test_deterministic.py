@@ -12,10 +12,11 @@ import pytest
 from cnn_jax.config import Augment, Train
 from cnn_jax.data.resident import Feed
 from cnn_jax.models.registry import variable_shapes
+from cnn_jax.training.device_steps import fed_train_step
 from cnn_jax.training.loop import train_and_evaluate
 from cnn_jax.training.losses import binary_cross_entropy, cross_entropy, of_labels
 from cnn_jax.training.parallel import compile_step, compiler_options, make_mesh
-from cnn_jax.training.setup import abstract_state, build_experiment, fed_train_step
+from cnn_jax.training.setup import abstract_state, build_experiment
 from cnn_jax.training.state import Purpose, key_for
 from tests.models.networks import CLASSES, small_network, small_shape
 from tests.training.tiny import tiny_config

@@ -14,6 +14,7 @@ from cnn_jax.data.normalization import Normalization
 from cnn_jax.errors import InputError, RunError
 from cnn_jax.training import checkpoint
 from cnn_jax.training.checkpoint import Checkpoints
+from cnn_jax.training.device_steps import sharded_eval_step
 from cnn_jax.training.evaluation import evaluate
 from cnn_jax.training.feeding import eval_batches
 from cnn_jax.training.interruption import Stopped
@@ -22,7 +23,7 @@ from cnn_jax.training.ownership import own_directory
 from cnn_jax.training.progress import Display
 from cnn_jax.training.restore import restore_run
 from cnn_jax.training.run_directory import create_run, locked, read_json
-from cnn_jax.training.setup import build_experiment, sharded_eval_step
+from cnn_jax.training.setup import build_experiment
 from cnn_jax.training.state import model_variables
 from cnn_jax.training.writers import read_rows
 from tests.training.tiny import saved_state, tiny_config

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from cnn_jax.training.metrics import spread
 from cnn_jax.training.population.standing import FINISHED, PATIENCE
 
@@ -19,6 +21,17 @@ _OF_ALL = (
     "git_commit",
     "command",
 )
+
+
+def mean_row(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Returns the means over the members' rows, and the best accuracy among them.
+
+    >>> mean_row([{"train_accuracy": 0.5}, {"train_accuracy": 0.75}])
+    {'train_accuracy': 0.625, 'best_accuracy': 0.75}
+    """
+    accuracy = "validation_accuracy" if "validation_accuracy" in rows[0] else "train_accuracy"
+    means = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+    return means | {"best_accuracy": max(row[accuracy] for row in rows)}
 
 
 def summary(results: Sequence[Result], values: Sequence[Mapping[str, float]]) -> Result:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 from jax.sharding import SingleDeviceSharding
 from jaxtyping import PyTree
 
@@ -18,7 +17,7 @@ from cnn_jax.data.spec import Split
 from cnn_jax.errors import InputError, RunError
 from cnn_jax.training.checkpoint import abstract
 from cnn_jax.training.loop import Run, evaluations_every, train_and_evaluate, train_means
-from cnn_jax.training.metrics import compute, merge
+from cnn_jax.training.metrics import compute, merge, named_after
 from cnn_jax.training.parallel import compiler_options, once_options
 from cnn_jax.training.parameter_paths import path_name
 from cnn_jax.training.population.directories import write_member
@@ -30,16 +29,15 @@ from cnn_jax.training.population.members import (
     differing,
     member_configs,
 )
-from cnn_jax.training.population.results import summary
+from cnn_jax.training.population.results import mean_row, summary
 from cnn_jax.training.population.standing import (
     DIVERGED,
     FINISHED,
-    HALVING,
     PATIENCE,
     Member,
     check_rungs,
+    endings,
     rungs,
-    weakest,
 )
 from cnn_jax.training.population.strategies import (
     choose,
@@ -224,42 +222,51 @@ class PopulationRun(Run):
     def _look(
         self, step: int, state: PyTree, sums: list, since: float, writers: Writers, *, save: bool
     ) -> PyTree:
-        before, going = self._going(), {}
-        by_seat = zip(*map(self.program.split, sums), strict=True)
-        for member, own in zip(self._seated(), by_seat, strict=True):
-            if not member.ended and not self._diverged(member, step, own):
-                going[member.number] = merge([without_flags(each) for each in own])
-                member.skipped += sum(int(each["nonfinite"]) >= 0 for each in own)
-        rows = {i: self._means(self.members[i], step, totals) for i, totals in going.items()}
-        images = sum(totals["examples"] for totals in going.values())
+        before, images = self._going(), self._take_in(step, sums)
+        rows = {member.number: self._means(member, step) for member in self._going()}
         speed = images / (self._train_seconds() - since)
         improved = self._validate(step, state, rows)
         self._write(step, rows, speed, writers)
         self._end_some(step, rows)
+        return self._keep(step, state, before, improved, save=save)
+
+    def _hold(self, step: int, state: PyTree, sums: list, *_: Any, **__: Any) -> PyTree:
+        before, _ = self._going(), self._take_in(step, sums)
+        return self._keep(step, state, before, [], save=True)
+
+    def _take_in(self, step: int, sums: list) -> float:
+        """Adds the steps' sums to those of their members; returns of how many images they are."""
+        images, by_seat = 0.0, zip(*map(self.program.split, sums), strict=True)
+        for member, own in zip(self._seated(), by_seat, strict=True):
+            if not member.ended and not self._diverged(member, step, own):
+                member.sums += [without_flags(each) for each in own]
+                member.skipped += sum(int(each["nonfinite"]) >= 0 for each in own)
+                images += merge(own)["examples"]
+        return images
+
+    def _keep(self, step: int, state: PyTree, before: list, better: list, *, save: bool) -> PyTree:
+        """Keeps the states that are to last, in a checkpoint if it is time; returns the others."""
         last = not self._going()
         ended = [member for member in before if member.ended]
         save = save or last or step % self.checkpoint_every == 0
-        if not (save or improved or ended):
+        if not (save or better or ended):
             return state
-        host = dict(zip([m.number for m in self._seated()], self._on_host(state), strict=True))
-        for member in improved:
+        with self.clock.stage("checkpoint"):
+            states = self.program.split(on_host(state))
+        host = dict(zip([m.number for m in self._seated()], states, strict=True))
+        for member in better:
             member.best_state = host[member.number]
         for member in ended:
             member.state = host[member.number]
         state = state if last else self._without_ended(state, host)
         if save:
-            standing = [member.progress() for member in self.members]
-            self.saving.save(step, self._tree(host), {"members": standing})
+            known = {"members": [member.progress() for member in self.members]}
+            self.saving.save(step, self._tree(host), known)
         return state
 
-    _hold = _look  # a stop between two rows adds one
-
-    def _means(self, member: Member, step: int, totals: dict[str, float]) -> Row:
+    def _means(self, member: Member, step: int) -> Row:
+        totals, member.sums = merge(member.sums), []
         return train_means(member.experiment, step - member.skipped, totals)
-
-    def _on_host(self, state: PyTree) -> list[PyTree]:
-        with self.clock.stage("checkpoint"):
-            return self.program.split(on_host(state))
 
     def _tree(self, host: dict[int, PyTree]) -> dict[str, PyTree]:
         """Returns what is saved: the last state of each member, and its best where it has one."""
@@ -307,16 +314,16 @@ class PopulationRun(Run):
             for member in going:
                 member.ended, member.last_step = FINISHED, step
             return
-        wait = config.train.patience * self.eval_every
-        for member in going:
-            if wait and member.best and step - member.best[0] >= wait:
-                self._end(member, step, PATIENCE, f"no improvement since step {member.best[0]}")
-        at = rungs(config.population.halving, self.experiment.steps, self.eval_every)
-        if step in at:
-            places = math.ceil(len(self.members) / 2 ** sum(rung <= step for rung in at))
-            scores = {m.number: rows[m.number]["validation_accuracy"] for m in self._going()}
-            for number in weakest(scores, places):
-                self._end(self.members[number], step, HALVING, f"not among the best {places}")
+        ends = endings(
+            going,
+            step,
+            {i: row.get("validation_accuracy", math.nan) for i, row in rows.items()},
+            patience=config.train.patience * self.eval_every,
+            halvings=rungs(config.population.halving, self.experiment.steps, self.eval_every),
+            members=len(self.members),
+        )
+        for number, (why, text) in ends.items():
+            self._end(self.members[number], step, why, text)
 
     def _end(self, member: Member, step: int, why: str, text: str) -> None:
         member.ended, member.last_step = why, step
@@ -336,14 +343,8 @@ class PopulationRun(Run):
         """Writes the means over the members that go on, and each one's own numbers."""
         if not rows:
             return
-        each = list(rows.values())
-        accuracy = "validation_accuracy" if "validation_accuracy" in each[0] else "train_accuracy"
-        row = {
-            **self._position(step),
-            **{name: float(np.mean([row[name] for row in each])) for name in each[0]},
-            "best_accuracy": max(row[accuracy] for row in each),
-            "images_per_second": speed,
-        }
+        means = mean_row(list(rows.values()))
+        row = {**self._position(step), **means, "images_per_second": speed}
         self.display.row(row, self.experiment.steps)
         with self.saving.heeding_errors():
             writers.write(row | {"members": [rows.get(m.number) for m in self.members]})
@@ -393,6 +394,6 @@ class PopulationRun(Run):
             "ended": member.ended,
             "stopped_early": member.ended == PATIENCE,
             **self._outcome(member.config, member.last_step, skipped, member.best),
-            **{f"test_{name}": v if math.isfinite(v) else None for name, v in test.items()},
+            **named_after("test", test),
             **self._costs(max(0, member.last_step - self.start_step)),
         }

@@ -13,7 +13,7 @@ from cnn_jax.errors import InputError
 from cnn_jax.training.setup import Experiment
 
 FINISHED, PATIENCE, HALVING, DIVERGED = "finished", "patience", "halving", "diverged"
-_PROGRESS = ("ended", "last_step", "skipped", "seated", "best")
+_PROGRESS = ("ended", "last_step", "skipped", "seated", "best", "sums")
 
 
 @dataclasses.dataclass
@@ -26,6 +26,7 @@ class Member:
     last_step: int = 0
     skipped: int = 0  # of its steps, those with a gradient that was not finite
     seated: bool = True  # whether the program computes it
+    sums: list[dict[str, float]] = dataclasses.field(default_factory=list)  # since the last row
     best: tuple[int, float] | None = None  # step and validation accuracy
     best_state: PyTree = None
     state: PyTree = None  # the last it had, once it has ended
@@ -86,6 +87,38 @@ def check_rungs(shares: Sequence[float], steps: int, every: int) -> None:
             f"{', '.join(map(str, at))}, with an evaluation every {every} steps; set "
             f"train.eval_every to at most {max(1, int(gap * steps))}"
         )
+
+
+def endings(
+    going: Sequence[Member],
+    step: int,
+    accuracies: Mapping[int, float],
+    *,
+    patience: int,
+    halvings: Sequence[int],
+    members: int,
+) -> dict[int, tuple[str, str]]:
+    """Returns who ends at a step, by number: why, and that in words.
+
+    Args:
+      going: those that have not ended.
+      step: the last they took.
+      accuracies: on the validation split, by number.
+      patience: steps without improvement after which one ends; 0: none does.
+      halvings: the steps after which the weaker half ends.
+      members: how many the population had at first.
+    """
+    ends = {
+        member.number: (PATIENCE, f"no improvement since step {member.best[0]}")
+        for member in going
+        if patience and member.best and step - member.best[0] >= patience
+    }
+    if step in halvings:
+        places = math.ceil(members / 2 ** sum(at <= step for at in halvings))
+        left = {number: accuracies[number] for number in accuracies if number not in ends}
+        text = f"not among the best {places}"
+        ends |= {number: (HALVING, text) for number in weakest(left, places)}
+    return ends
 
 
 def weakest(accuracies: Mapping[int, float], places: int) -> list[int]:

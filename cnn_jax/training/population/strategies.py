@@ -26,14 +26,10 @@ from cnn_jax.config import Config, flatten, with_fields
 from cnn_jax.data.resident import Feed
 from cnn_jax.errors import RunError
 from cnn_jax.placement import replicated, sharded
+from cnn_jax.training.device_steps import fed_train_step, sharded_eval_step
 from cnn_jax.training.parallel import device_memory, make_mesh
 from cnn_jax.training.population.host_trees import split_tree
-from cnn_jax.training.setup import (
-    Experiment,
-    fed_train_step,
-    sharded_eval_step,
-    with_config,
-)
+from cnn_jax.training.setup import Experiment, with_config
 from cnn_jax.training.state import Purpose, TrainState, key_for, model_variables
 
 # f(state, own, shared) -> tuple: what changes, what else the member has, what all have in common.
@@ -73,13 +69,14 @@ def member_step(experiment: Experiment) -> MemberFn:
     return step
 
 
-def without_flags(sums: dict[str, Any]) -> dict[str, Any]:
-    """Returns what of a member's sums can be added up.
+def without_flags(sums: dict[str, Any]) -> dict[str, float]:
+    """Returns what of a member's sums can be added up, as numbers that a checkpoint keeps.
 
     >>> without_flags({"loss": 2.5, "frozen": False, "nonfinite": -1})
     {'loss': 2.5}
     """
-    return {name: value for name, value in sums.items() if name not in ("frozen", "nonfinite")}
+    numbers = {name: np.asarray(value).item() for name, value in sums.items()}
+    return {name: value for name, value in numbers.items() if name not in ("frozen", "nonfinite")}
 
 
 def member_eval_step(experiment: Experiment, *, test_views: bool = False) -> MemberFn:

@@ -152,10 +152,11 @@ def test_rows_hold_the_means_and_each_member(straight):
         assert row["best_accuracy"] == max(scores)
 
 
-def test_stopped_and_resumed_it_ends_as_the_straight_one(straight, tmp_path):
-    stop_at(CONFIG, tmp_path, 7)
+@pytest.mark.parametrize(("act", "step"), [(crash, 4), (sigterm, 7)])  # 7 is between two rows
+def test_stopped_and_resumed_it_ends_as_the_straight_one(straight, tmp_path, act, step):
+    stop_at(CONFIG, tmp_path, 7, act)
     result = train_population(CONFIG, tmp_path)
-    assert result["resumed_from_step"] == 4
+    assert result["resumed_from_step"] == step
     assert_same_states(tmp_path, straight)
     assert rows_of(tmp_path) == rows_of(straight)
     expected = read_json(straight / "result.json")

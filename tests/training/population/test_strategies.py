@@ -10,15 +10,10 @@ from cnn_jax.config import Augment, Optim, Population, flatten, with_fields
 from cnn_jax.data.resident import Feeder, MembersFeeder
 from cnn_jax.errors import RunError
 from cnn_jax.placement import replicated
+from cnn_jax.training.device_steps import fed_train_step
 from cnn_jax.training.population.members import differing, member_configs
 from cnn_jax.training.population.strategies import make_program, member_step, own_inputs
-from cnn_jax.training.setup import (
-    build_experiment,
-    fed_train_step,
-    initial_state,
-    state_from,
-    with_config,
-)
+from cnn_jax.training.setup import build_experiment, initial_state, state_from, with_config
 from cnn_jax.training.state import Purpose, key_for
 from tests.training.tiny import tiny_config
 
