@@ -80,7 +80,11 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
         finally:
             gc.freeze()  # or Python, ending, would look through all that jax has made once more
 
-    app.run(guarded, flags_parser=parse)
+    try:
+        app.run(guarded, flags_parser=parse)
+    except BrokenPipeError:  # as of `| head`; what is still buffered goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(FAILED)
 
 
 def _quieten() -> None:

@@ -1,4 +1,4 @@
-"""Knowledge distillation: a network learns from a trained one's logits beside the labels.
+r"""Knowledge distillation: a network learns from a trained one's logits beside the labels.
 
     python -m experiments.train --config=lenet_digits --workdir=runs/teacher
     python -m experiments.distill --config=lenet_digits --teacher=runs/teacher \
@@ -8,7 +8,8 @@ Hinton, Vinyals, Dean: Distilling the Knowledge in a Neural Network (arXiv 1503.
 (1 - weight) · cross-entropy + weight · T² · KL(teacher ‖ student), both at temperature T.
 
 This is a study as others may be: what is new plugs in as `augment_fn` and `loss_fn`, all else is
-that of any run. The teacher sees the very images that the student does.
+that of any run. It puts its command into the config, `study`, so that no other goes on with its
+runs. The teacher sees the very images that the student does.
 """
 
 from collections.abc import Sequence

@@ -34,7 +34,7 @@ class Display:
         self._live.stop()
 
     def say(self, text: str) -> None:
-        """Prints a line, with what is known of the trial that it begins with."""
+        """Prints a line above the table."""
         self.console.print(text, markup=False)
 
     def refresh(self) -> None:

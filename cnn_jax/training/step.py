@@ -16,6 +16,8 @@ from cnn_jax.training.metrics import Sums, SumsFn, classification_sums
 from cnn_jax.training.optimizer import rate_scale
 from cnn_jax.training.state import TrainState
 
+# `image` (N, H, W, C), uint8 as stored or floats, and `label`: classes (N,), or shares of each or
+# zeros and ones (N, classes). In evaluation also `mask` (N,), False for what fills the last batch.
 Batch = dict[str, jax.Array]
 
 
@@ -44,7 +46,8 @@ def make_train_step(
       tx: the optimizer.
       loss_fn: loss_fn(logits, batch) gives one value per example; the batch is as `augment_fn`
         leaves it.
-      augment_fn: augment_fn(key, batch) turns the raw batch into what the network takes.
+      augment_fn: augment_fn(key, batch) turns the raw batch, of uint8 images as a rule, into what
+        the network takes.
       dtype: type of the computation; parameters, statistics and optimizer state keep theirs.
       accumulate: parts the batch is split into, one after the other through the network; the
         gradient is that of the whole batch, batch statistics are those of each part.

@@ -1,4 +1,4 @@
-"""VGG-16 with batch norm on CIFAR-10 at 32×32: the flagship.
+r"""VGG-16 with batch norm on CIFAR-10 at 32×32: the flagship.
 
     python -m experiments.train --config=vgg_cifar --workdir=runs/vgg_cifar
 

@@ -1,6 +1,8 @@
 """--check validates command lines without training: what a sweep asks before it starts."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -46,6 +48,13 @@ def test_an_optional_field_is_unset_by_none(answers):
 
 def test_help_is_no_failure(answers):
     assert answers[-1].code == 0 and "--help" in answers[-1].out
+
+
+def test_a_reader_that_leaves_is_no_traceback():
+    command = [sys.executable, "-m", "experiments.train", "--config"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as listing:
+        listing.stdout.close()
+        assert listing.stderr.read() == b""
 
 
 def test_each_complete_config_is_a_line_and_none_leaves_a_trace_in_the_next(answers):

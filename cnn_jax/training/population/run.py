@@ -66,6 +66,7 @@ def train_population(config: Config, workdir: Path, **options: Any) -> dict[str,
 
     `result.json` holds their results as `members`, and the means over those that were not dropped.
     Each member gets a run directory of its own in `workdir`/members, as if it had been alone.
+    `options` are those of `train_and_evaluate`.
 
     Raises:
       InputError: also if the members can't be trained together.
