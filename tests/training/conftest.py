@@ -6,7 +6,7 @@ from cnn_jax.training import setup
 from tests.training.tiny import Tiny
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)  # a test elsewhere counts the networks
 def _tiny_is_registered():
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(registry.NETWORKS, "tiny", Tiny)
