@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,5 +46,19 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes a JSON file for people to read, too."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    """Writes a JSON file for people to read, too; numbers that are not finite are null there."""
+    write_text(path, json.dumps(strict(value), indent=2, ensure_ascii=False) + "\n")
+
+
+def strict(value: Any) -> Any:
+    """Returns a value as JSON can have it, whose numbers are finite; None stands for the others.
+
+    >>> from cnn_jax.whole_files import strict
+    >>> strict({"loss": [0.5, float("nan")]})
+    {'loss': [0.5, None]}
+    """
+    if isinstance(value, dict):
+        return {name: strict(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [strict(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

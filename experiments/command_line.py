@@ -75,7 +75,7 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
         except PermissionError as error:
             return _refuse(InputError(f"{error.filename} can't be used: {error.strerror}"))
         except KeyboardInterrupt:
-            _say(KeyboardInterrupt("interrupted before there was anything to save"))
+            _say(KeyboardInterrupt("interrupted"))
             return FAILED
         finally:
             gc.freeze()  # or Python, ending, would look through all that jax has made once more

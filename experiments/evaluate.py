@@ -22,9 +22,9 @@ from cnn_jax.analysis.tables import write_confusion_matrix, write_per_class
 from cnn_jax.data.spec import Labels, Spec
 from cnn_jax.errors import InputError
 from cnn_jax.training.evaluation import evaluate_state
-from cnn_jax.training.metrics import named_after
 from cnn_jax.training.population.directories import find_member, member_directories
 from cnn_jax.training.restore import restore_run
+from cnn_jax.whole_files import strict
 from experiments import command_line
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "the run directory")
@@ -44,12 +44,12 @@ def main(argv: Sequence[str]) -> None:
         workdir = find_member(workdir, _MEMBER.value)
     members = member_directories(workdir)
     if not members:
-        print(json.dumps(_evaluate(workdir)))
+        print(json.dumps(strict(_evaluate(workdir))))
         return
     results = [_evaluate(member) for member in members]
     accuracy = f"{_SPLIT.value}_accuracy"
     mean = statistics.fmean(result[accuracy] for result in results)
-    print(json.dumps({"workdir": str(workdir), accuracy: mean, "members": results}))
+    print(json.dumps(strict({"workdir": str(workdir), accuracy: mean, "members": results})))
 
 
 def _evaluate(workdir: Path) -> dict[str, Any]:
@@ -62,7 +62,7 @@ def _evaluate(workdir: Path) -> dict[str, Any]:
         raise InputError("the run has no validation split: data.validation_fraction is 0")
     evaluation = evaluate_state(experiment, state, split)
     _write_tables(workdir / "evaluation", evaluation.logits, split.labels, experiment.dataset.spec)
-    metrics = named_after(_SPLIT.value, evaluation.metrics)
+    metrics = {f"{_SPLIT.value}_{name}": value for name, value in evaluation.metrics.items()}
     facts = {"workdir": str(workdir), "checkpoint": _CHECKPOINT.value, "step": step}
     return facts | metrics | {f"{_SPLIT.value}_examples": evaluation.examples}
 

@@ -42,7 +42,8 @@ class Objective(NamedTuple):
 
     def curve(self, rows: Sequence[Mapping[str, float]]) -> list[float]:
         """Returns its values in a run's metric rows, in their order."""
-        return [row[self.name] for row in rows if self.name in row]
+        values = (row[self.name] for row in rows if self.name in row)
+        return [math.nan if value is None else value for value in values]
 
     def value(self, rows: Sequence[Mapping[str, float]], result: Mapping[str, Any]) -> float:
         """Returns its value for a finished run.

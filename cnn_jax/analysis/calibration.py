@@ -66,5 +66,6 @@ def calibration_error(diagram: Reliability) -> float:
     total = diagram.counts.sum()
     if not total:
         raise ValueError("no examples, no calibration error")
-    gaps = np.nan_to_num(np.abs(diagram.accuracy - diagram.confidence))
+    gaps = np.abs(diagram.accuracy - diagram.confidence)
+    gaps = np.where(diagram.counts > 0, gaps, 0.0)  # of bins with examples; NaN is NaN
     return float(np.sum(gaps * diagram.counts) / total)

@@ -55,9 +55,12 @@ def blur(numbers: Numbers, *, shape: Shape, sigma: float, spectrum: bool) -> Num
 
 
 def total_variation(images: Images) -> Float[Array, " n"]:
-    """Returns the mean difference between neighbours, down and across, of each image."""
-    down, across = jnp.diff(images, axis=1), jnp.diff(images, axis=2)
-    return jnp.abs(down).mean((1, 2, 3)) + jnp.abs(across).mean((1, 2, 3))
+    """Returns the mean difference between neighbours, down and across, of each image.
+
+    Where there are no neighbours there is no difference.
+    """
+    ways = [jnp.diff(images, axis=axis) for axis in (1, 2) if images.shape[axis] > 1]
+    return sum((jnp.abs(way).mean((1, 2, 3)) for way in ways), jnp.zeros(len(images), images.dtype))
 
 
 def _frequencies(size: tuple[int, int]) -> Float[np.ndarray, "1 h f 1"]:

@@ -86,12 +86,14 @@ def cut(image: np.ndarray, box: Box, *, fill: float = 0.5) -> np.ndarray:
 
     >>> cut(np.ones((4, 4, 1)), Box(-1, 0, 1, 2))[..., 0].tolist()
     [[0.5, 0.5], [1.0, 1.0]]
+    >>> cut(np.ones((4, 4, 1)), Box(-2, -2, -1, -1)).ravel().tolist()
+    [0.5]
     """
     height, width, channels = image.shape
     patch = np.full((box.bottom - box.top, box.right - box.left, channels), fill, image.dtype)
     top, left = max(box.top, 0), max(box.left, 0)
     bottom, right = min(box.bottom, height), min(box.right, width)
-    patch[top - box.top : bottom - box.top, left - box.left : right - box.left] = image[
-        top:bottom, left:right
-    ]
+    if top < bottom and left < right:
+        inside = slice(top - box.top, bottom - box.top), slice(left - box.left, right - box.left)
+        patch[inside] = image[top:bottom, left:right]
     return patch

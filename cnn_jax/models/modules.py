@@ -253,9 +253,10 @@ POOLING = {"max": MaxPool, "avg": AvgPool}
 
 
 class SingleLogit(nn.Module):
-    """A network with one logit z, as logits (0, z) of two classes: their softmax is z's sigmoid.
+    """A network with one logit z, as logits (−z/2, z/2) of two classes: softmax is z's sigmoid.
 
-    The parameters are the network's own, under its names.
+    What speaks for either class can be explained so. The parameters are the network's own, under
+    its names.
     """
 
     network: nn.Module
@@ -267,7 +268,7 @@ class SingleLogit(nn.Module):
     def __call__(self, x: Images, *, train: bool) -> Float[Array, "n 2"]:
         """Returns the logits."""
         z = self.network(x, train=train)
-        return jnp.concatenate([jnp.zeros_like(z), z], axis=-1)
+        return jnp.concatenate([-z / 2, z / 2], axis=-1)
 
 
 def scale_channels(channels: int, width: float, *, multiple_of: int = 1) -> int:

@@ -25,7 +25,7 @@ from cnn_jax.training.feeding import eval_batches, feed_line, make_feeder
 from cnn_jax.training.finite import finite
 from cnn_jax.training.interruption import StopRequest, stop_on_signals
 from cnn_jax.training.losses import LossFn
-from cnn_jax.training.metrics import compute, merge, named_after, score
+from cnn_jax.training.metrics import compute, merge, score
 from cnn_jax.training.optimizer import unread
 from cnn_jax.training.ownership import own_directory
 from cnn_jax.training.parallel import once_options
@@ -281,7 +281,7 @@ class Run:
         return step == self.experiment.steps or any(step % n == 0 for n in every)
 
     def _train_row(self, step: int, state: TrainState, pending: list, since: float) -> Row:
-        images = merge(pending)["examples"]
+        images = len(pending) * self.experiment.config.data.batch_size
         totals, self.sums = merge([*self.sums, *pending]), []
         return {
             **self._position(step),
@@ -333,7 +333,7 @@ class Run:
         result = {
             **self._outcome(self.experiment.config, self.last_step, int(state.skipped), best),
             "stopped_early": stopped_early,
-            **named_after("test", test.metrics),
+            **{f"test_{name}": value for name, value in test.metrics.items()},
             **self._costs(self.last_step - self.start_step),
         }
         tested = {"test": test, "step": int(state.step), "clock": self.clock}

@@ -65,28 +65,18 @@ def merge(sums: Iterable[dict[str, ArrayLike]]) -> dict[str, float]:
 
 def compute(totals: dict[str, float]) -> dict[str, float]:
     """Returns the means: `loss`, `accuracy` and, where there are several labels an example,
-    `label_accuracy` per example; everything else per step.
+    `label_accuracy` per example; everything else per step. Means of nothing are NaN.
 
     >>> compute({"loss": 6.0, "correct": 3.0, "examples": 4.0})
     {'loss': 1.5, 'accuracy': 0.75}
     """
     means = {
-        name: totals[key] / totals["examples"]
+        name: totals[key] / (totals["examples"] or math.nan)
         for key, name in _PER_EXAMPLE.items()
         if key in totals
     }
     per_step = set(totals) - {*_PER_EXAMPLE, "examples", "steps"}
-    return means | {name: totals[name] / totals["steps"] for name in sorted(per_step)}
-
-
-def named_after(split: str, metrics: Mapping[str, float]) -> dict[str, float | None]:
-    """Returns metrics under their split's names, as JSON can have them: None where not finite.
-
-    >>> named_after("test", {"accuracy": 0.5, "loss": float("nan")})
-    {'test_accuracy': 0.5, 'test_loss': None}
-    """
-    numbers = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
-    return {f"{split}_{name}": value for name, value in numbers.items()}
+    return means | {name: totals[name] / (totals["steps"] or math.nan) for name in sorted(per_step)}
 
 
 def score(metrics: Mapping[str, float], monitor: str) -> float:

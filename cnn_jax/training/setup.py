@@ -84,6 +84,12 @@ def build_experiment(
             f"data.batch_size is {data.batch_size}, more than the {len(dataset.train)} training "
             f"examples of {data.name}; take {len(dataset.train)} at most"
         )
+    drawn = total_steps(config, len(dataset.train)) * data.batch_size
+    if dataset.feed == "resident" and drawn >= 2**31:
+        raise InputError(
+            f"the run draws {drawn:,} examples; from those held on the device it can be 2**31: set "
+            "data.feed=streaming, or train for less"
+        )
     parts = _parts(config, dataset, loss_fn)
     shapes = variable_shapes(parts["model"], dataset.spec.image_shape)
     check_paths(config.optim, shapes["params"])

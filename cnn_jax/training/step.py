@@ -52,7 +52,8 @@ def make_train_step(
       accumulate: parts the batch is split into, one after the other through the network; the
         gradient is that of the whole batch, batch statistics are those of each part.
       ema_decay: how much of the moving average of the weights stays at each step; 0: none is kept.
-      skip_nonfinite: leave the state as it is, but for its counters, if a gradient is not finite.
+      skip_nonfinite: leave the state as it is, but for its counters, if a gradient is not finite;
+        the step's sums are zeros.
       axis_name: the mapped axis over which the batch is spread, each device with an equal share
         and random numbers of its own; results are those of the whole batch on every one.
       batch_norm: over which examples it averages, options of `models.modules.batch_norm_over`.
@@ -115,6 +116,8 @@ def make_train_step(
         sums |= {"grad_norm": optax.tree.norm(grads), "steps": jnp.ones((), jnp.int32)}
         if (scale := rate_scale(new.opt_state)) is not None:
             sums["rate_scale"] = scale
+        if skip_nonfinite:  # a step that is left out counts in no mean
+            sums = {name: jnp.where(bad >= 0, 0, total) for name, total in sums.items()}
         return new, sums | {"nonfinite": bad}
 
     return train_step

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import json
+import math
 import os
 import time
 from pathlib import Path
@@ -13,7 +14,7 @@ from jaxtyping import Float, UInt8
 
 from cnn_jax.training.processes import is_first
 from cnn_jax.training.run_directory import METRICS, writing
-from cnn_jax.whole_files import write_text
+from cnn_jax.whole_files import strict, write_text
 
 Row = dict[str, Any]  # numbers by name; of a population also `members`, a row or None for each
 _BINS = 64
@@ -54,7 +55,7 @@ class Writers:
           OSError: the disk is full, say. The file still ends with a whole row; this one is written
             together with the next.
         """
-        self._unwritten += json.dumps(row).encode() + b"\n"
+        self._unwritten += json.dumps(strict(row)).encode() + b"\n"
         size = os.fstat(self._file.fileno()).st_size
         try:
             if self._file.write(self._unwritten) < len(self._unwritten):
@@ -138,13 +139,20 @@ def _event(summary: Any, step: int) -> Any:
 def read_rows(path: Path) -> list[Row]:
     """Returns the rows of a metrics file, without lines that a crash or a disk has damaged.
 
-    Lines without a step are left out too: Writers never wrote them.
+    Lines without a step are left out too: Writers never wrote them. Numbers that were not finite,
+    which JSON has none of, are NaN again.
     """
     text, rows = path.read_text(encoding="utf-8", errors="replace") if path.exists() else "", []
     for line in text.splitlines():
         with contextlib.suppress(json.JSONDecodeError):
             rows.append(json.loads(line))
-    return [row for row in rows if isinstance(row, dict) and "step" in row]
+    return [_numbers(row) for row in rows if isinstance(row, dict) and "step" in row]
+
+
+def _numbers(row: Row) -> Row:
+    members = [each and _numbers(each) for each in row.get("members", [])]
+    numbers = {name: math.nan if value is None else value for name, value in row.items()}
+    return numbers | {"members": members} if members else numbers
 
 
 def drop_rows_after(path: Path, step: int) -> None:
@@ -152,4 +160,4 @@ def drop_rows_after(path: Path, step: int) -> None:
     rows = read_rows(path)
     kept = [row for row in rows if row["step"] <= step]
     if path.exists():
-        write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
+        write_text(path, "".join(json.dumps(strict(row)) + "\n" for row in kept))

@@ -9,7 +9,7 @@ from cnn_jax.data.augment.draws import Images, PerImage, PRNGKey, Strength, per_
 
 
 def gaussian_blur(images: Images, *, sigma: PerImage) -> Images:
-    """Blurs images with a Gaussian of `sigma` pixels; images go on around their outline, mirrored.
+    """Blurs images with a Gaussian of `sigma` pixels; around the outline is one mirror image.
 
     Each axis is multiplied by a dense matrix, so that sigma may be traced and every image may have
     its own.

@@ -1,5 +1,6 @@
 """What a population's result says of all its members: means, and what comes of which values."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -43,7 +44,7 @@ def summary(results: Sequence[Result], values: Sequence[Mapping[str, float]]) ->
     """
     kept = [result for result in results if result["ended"] in (FINISHED, PATIENCE)]
     accuracy = spread([result["test_accuracy"] for result in kept])
-    losses = [result["test_loss"] for result in kept if result["test_loss"] is not None]
+    losses = [result["test_loss"] for result in kept if math.isfinite(result["test_loss"])]
     bests = [{**r["best_validation"], "member": r["member"]} for r in kept if r["best_validation"]]
     return {
         "skipped_steps": sum(result["skipped_steps"] for result in results),

@@ -17,7 +17,7 @@ from cnn_jax.data.spec import Split
 from cnn_jax.errors import InputError, RunError
 from cnn_jax.training.checkpoint import abstract
 from cnn_jax.training.loop import Run, evaluations_every, train_and_evaluate, train_means
-from cnn_jax.training.metrics import compute, merge, named_after
+from cnn_jax.training.metrics import compute, merge
 from cnn_jax.training.parallel import compiler_options, once_options
 from cnn_jax.training.parameter_paths import path_name
 from cnn_jax.training.population.directories import write_member
@@ -395,6 +395,6 @@ class PopulationRun(Run):
             "ended": member.ended,
             "stopped_early": member.ended == PATIENCE,
             **self._outcome(member.config, member.last_step, skipped, member.best),
-            **named_after("test", test),
+            **{f"test_{name}": value for name, value in test.items()},
             **self._costs(max(0, member.last_step - self.start_step)),
         }

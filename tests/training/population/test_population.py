@@ -219,7 +219,7 @@ def test_members_are_found_by_their_numbers(straight, tmp_path):
 
 def test_a_loss_that_is_not_finite_is_left_out_of_the_mean():
     one = {"ended": "finished", "test_accuracy": 0.5, "best_validation": None, "values": {}}
-    one |= {"skipped_steps": 0, "test_loss": None}
+    one |= {"skipped_steps": 0, "test_loss": np.nan}
     assert summary([one], [{}])["test_loss"] is None
     assert summary([one, {**one, "test_loss": 2.0}], [{}])["test_loss"] == 2.0
 
