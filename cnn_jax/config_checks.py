@@ -118,7 +118,8 @@ def validate(config: Config) -> None:
     if config.seed >= 2**32:
         raise InputError(f"seed is {config.seed}; it must be below 2**32")
     _check_rising("population.halving", config.population.halving)
-    _check_population(config)
+    if is_population(config):
+        _check_population(config)
 
 
 def _check_number(name: str, value: Any) -> None:
@@ -181,15 +182,17 @@ def _check_train(train: Train, batch_size: int) -> None:
         )
 
 
+def check_effect(config: Config) -> None:
+    """Raises InputError if a population is described where a single run is asked for."""
+    for name, value in vars(config.population).items():
+        if value != getattr(Population, name) and not is_population(config):
+            raise InputError(
+                f"population.{name} is {value}, but this is a single run; set population.seeds or "
+                "population.values, too"
+            )
+
+
 def _check_population(config: Config) -> None:
-    if not is_population(config):
-        for name, value in vars(config.population).items():
-            if value != getattr(Population, name):
-                raise InputError(
-                    f"population.{name} is {value}, but this is a single run; set "
-                    "population.seeds or population.values, too"
-                )
-        return
     if config.train.monitor != "accuracy":
         raise InputError("a population compares its members by accuracy; unset train.monitor")
     if config.data.feed == "streaming":

@@ -5,6 +5,7 @@ import logging
 import math
 import os
 import re
+import select
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from functools import reduce
@@ -48,10 +49,11 @@ def read_config(flag: flags.FlagHolder) -> Config:
     if len(names) == 1 and isinstance(names[0], str):
         config.data.class_names = tuple(name.strip() for name in names[0].split(","))
     given = {token.partition("=")[0] for token in sys.argv}
-    if "--config.train.steps" in given and "--config.train.epochs" not in given:
-        config.train.epochs = None
-    if "--config.train.epochs" in given and "--config.train.steps" not in given:
-        config.train.steps = None
+    train, lengths = config.train, given & {"--config.train.steps", "--config.train.epochs"}
+    if lengths == {"--config.train.steps"} and train.steps is not None:
+        train.epochs = None
+    if lengths == {"--config.train.epochs"} and train.epochs is not None:
+        train.steps = None
     return config
 
 
@@ -73,6 +75,8 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
             _say(error)
             return FAILED
         except PermissionError as error:
+            if error.filename is None:
+                raise
             return _refuse(InputError(f"{error.filename} can't be used: {error.strerror}"))
         except KeyboardInterrupt:
             _say(KeyboardInterrupt("interrupted"))
@@ -82,9 +86,20 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
 
     try:
         app.run(guarded, flags_parser=parse)
-    except BrokenPipeError:  # as of `| head`; what is still buffered goes nowhere
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:
+        if not _reader_has_left():
+            raise
         sys.exit(FAILED)
+
+
+def _reader_has_left() -> bool:
+    """Tells whether none reads stdout any more, as after `| head`; the rest then goes nowhere."""
+    look = select.poll()
+    look.register(sys.stdout.fileno(), 0)
+    left = any(event & select.POLLERR for _, event in look.poll(0))
+    if left:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return left
 
 
 def _quieten() -> None:
@@ -152,7 +167,9 @@ def _read_flags(argv: list[str]) -> list[str]:
     try:
         return flags.FLAGS(argv)
     except SystemExit:
-        sys.exit(0)  # --help was asked for, and given: no failure, as absl has it
+        if not any(word.lstrip("-").startswith("help") for word in argv):
+            raise
+        sys.exit(0)  # help was asked for, and given: no failure, as absl has it
 
 
 def _refuse(error: Exception) -> int:

@@ -24,8 +24,8 @@ from pathlib import Path
 
 from absl import flags
 
-from cnn_jax.config import is_population
-from cnn_jax.config_checks import validate
+from cnn_jax.config import Config, is_population
+from cnn_jax.config_checks import check_effect, validate
 from cnn_jax.errors import InputError
 from cnn_jax.models.registry import build_model
 from cnn_jax.training import processes
@@ -57,9 +57,7 @@ def main(argv: Sequence[str]) -> None:
         if _VARIABLE.value:
             print(json.dumps({"variable": VARIABLE, "all_or_none": ALL_OR_NONE}))
         return
-    config = command_line.read_config(_CONFIG)
-    if config.study:
-        raise InputError(f"this is a study's config: go on with experiments.{config.study}")
+    config = _read_config()
     several = processes.join(_COORDINATOR.value, _PROCESS_ID.value, _NUM_PROCESSES.value)
     if several and not _WORKDIR.value:
         raise InputError("--workdir=DIR is missing: several processes need the same directory")
@@ -77,6 +75,13 @@ def main(argv: Sequence[str]) -> None:
         raise
 
 
+def _read_config() -> Config:
+    config = command_line.read_config(_CONFIG)
+    if config.study:
+        raise InputError(f"this is a study's config: go on with experiments.{config.study}")
+    return config
+
+
 def check(more: Sequence[str]) -> None:
     """Prints the config of the command line, then for each of `more` that with these flags too.
 
@@ -87,8 +92,9 @@ def check(more: Sequence[str]) -> None:
     given = list(sys.argv)
     for extra in ("", *more):
         command_line.parse([*given, *shlex.split(extra)])
-        config = command_line.read_config(_CONFIG)
+        config = _read_config()
         validate(config)
+        check_effect(config)
         if is_population(config):
             member_configs(config)
         build_model(num_classes=2, **dataclasses.asdict(config.model))

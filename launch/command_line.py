@@ -35,7 +35,9 @@ def _parse(argv: list[str]) -> list[str]:
     except (flags.Error, LaunchError) as error:
         sys.exit(_refuse(error))
     except SystemExit:
-        sys.exit(0)  # --help was asked for, and given: no failure, as absl has it
+        if not any(word.lstrip("-").startswith("help") for word in own):
+            raise
+        sys.exit(0)  # help was asked for, and given: no failure, as absl has it
     return [argv[0], *passed_on]
 
 

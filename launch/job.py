@@ -27,7 +27,7 @@ def tasks(words: Sequence[str], workdir: PurePath, count: int) -> list[list[str]
         )
     if any(word.startswith("--workdir") for word in words):
         raise LaunchError("--workdir belongs before the --: it is where the launched runs lie")
-    if any(word.lstrip("-") == "check" for word in words):
+    if any(word.startswith("-") and word.strip("-").split("=")[0] == "check" for word in words):
         raise LaunchError("--check trains nothing; leave it out: the command is checked anyway")
     start = ["python", "-m", *words]
     if words[0] == "launch.sweep":

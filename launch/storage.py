@@ -22,17 +22,18 @@ _OPENING = b'{"op_code":'  # how each line of a journal begins
 _STAMP = "sweep"  # the study's attribute that says what is swept
 
 
-def check_journal(address: str) -> None:
-    """Raises LaunchError if an address is that of a file which is no journal."""
-    if "://" in address or not Path(address).is_file():
+def check_journal(address: str, workdir: Path) -> None:
+    """Raises LaunchError if the storage at an address is a file which is no journal."""
+    path = Path(address) if address else workdir / JOURNAL
+    if "://" in address or not path.is_file():
         return
     try:
-        with open(address, "rb") as file:
+        with open(path, "rb") as file:
             start = file.read(len(_OPENING))
     except OSError as error:
-        raise LaunchError(f"--storage={address} can't be read: {error.strerror}") from error
+        raise LaunchError(f"{path} can't be read: {error.strerror}") from error
     if not _OPENING.startswith(start):
-        raise LaunchError(f"--storage={address} is no sweep's journal; name a new file")
+        raise LaunchError(f"{path} is no sweep's journal; name a new file with --storage=FILE")
 
 
 def open_storage(address: str, workdir: Path, *, grace: int) -> optuna.storages.BaseStorage:

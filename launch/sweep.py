@@ -65,7 +65,7 @@ def main(argv: Sequence[str]) -> int | None:
     """Runs the command."""
     settings = read_settings(argv[1:])
     read_manifest(settings.workdir)  # a damaged one is told of before anything is done
-    check_journal(_STORAGE.value)
+    check_journal(_STORAGE.value, settings.workdir)
     if _CHECK.value:
         return None
     where = places(_WORKERS.value, share=_SHARE.value)

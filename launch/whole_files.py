@@ -1,14 +1,16 @@
 """Files written whole or not at all, so that who reads along never meets half of one."""
 
+import contextlib
 import json
 import os
+import secrets
 from pathlib import Path
 from typing import Any
 
 
 def write_text(path: Path, text: str) -> None:
     """Writes a text file aside, through to the disk, then lets it take its place in one step."""
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    scratch = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         with open(scratch, "w", encoding="utf-8", newline="") as file:
             file.write(text)
@@ -16,7 +18,8 @@ def write_text(path: Path, text: str) -> None:
             os.fsync(file.fileno())
         os.replace(scratch, path)
     except BaseException:
-        scratch.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            scratch.unlink(missing_ok=True)
         raise
 
 

@@ -59,8 +59,6 @@ BAD_VALUES = [
     ("optim.milestones", ("0.5;0.7",), "a number between 0 and 1"),
     ("optim.milestones", ((0.1,),), "a number between 0 and 1"),
     ("population.halving", ("a",), "a number between 0 and 1"),
-    ("population.halving", (0.5,), "set population.seeds or population.values"),
-    ("population.strategy", "vmap", "this is a single run"),
     ("data.synthetic.image_shape", ("a",), "height, width and channels"),
     ("data.class_names", ("a", 1), "each must be a string"),
     ("train.label_smoothing", 1.0, "below 1"),

@@ -26,7 +26,11 @@ class SaveError(OSError):
 
 
 class Damaged(InputError):
-    """A checkpoint can't be read."""
+    """A checkpoint can't be read; `reason` says why in a few words."""
+
+    def __init__(self, path: Path, reason: str):
+        super().__init__(f"checkpoint {path} is damaged: {reason}")
+        self.reason = reason
 
 
 class Checkpoints:
@@ -141,8 +145,10 @@ class Checkpoints:
           Damaged: it can't be read.
         """
         with self._reading(step):
-            found = self.metrics(step)["format"]
-        if found != FORMAT:
+            known = self._manager.metrics(step)
+        if not known:
+            raise Damaged(self._directory / str(step), "its metrics are missing")
+        if (found := known.get("format", 0)) != FORMAT:
             raise InputError(
                 f"{self._directory / str(step)} has checkpoint format {found}, this version of "
                 f"cnn_jax takes up format {FORMAT}: go on with the version that made it (see "
@@ -159,9 +165,7 @@ class Checkpoints:
         except InputError:
             raise
         except Exception as error:
-            raise Damaged(
-                f"checkpoint {self._directory / str(step)} is damaged: {_first_words(error)}"
-            ) from error
+            raise Damaged(self._directory / str(step), _first_words(error)) from error
 
     def restore_fields(self, step: int, template: dict[str, PyTree]) -> dict[str, PyTree]:
         """Returns the fields of the state saved at `step` that `template` names; reads no others.
@@ -208,7 +212,7 @@ class Checkpoints:
                     self._check_fits(step, template)
                 return step, self.restore(step, template)
             except Damaged as error:
-                self._set_aside(str(step), str(error).partition(" is damaged: ")[2])
+                self._set_aside(str(step), error.reason)
                 self._manager.reload()
         return None
 

@@ -45,8 +45,7 @@ from cnn_jax.training.setup import (
     Experiment,
     abstract_state,
     build_experiment,
-    check_comparisons,
-    check_source,
+    check_new_run,
     initial_state,
     source_variables,
 )
@@ -97,8 +96,8 @@ def train_and_evaluate(
         if unused := ", ".join(f"optim.{name}" for name in unread(config.optim)):
             kind = f"optim.name={config.optim.name} optim.schedule={config.optim.schedule}"
             display.say(f"without effect with {kind}: {unused}")
-        if config.train.init_from and not (workdir / CONFIG).exists():
-            check_source(experiment)
+        if not (workdir / CONFIG).exists():
+            check_new_run(experiment)
         with (
             stop_on_signals() as request,
             own_directory(workdir, experiment) if first else contextlib.nullcontext(),
@@ -139,7 +138,6 @@ class Run:
     def check(experiment: Experiment) -> None:
         """Raises InputError unless the devices can do the work; before anything is written."""
         check_shares(experiment.config, experiment.mesh)
-        check_comparisons(experiment)
         steps_at_once(experiment)
 
     def _place_data(self) -> None:

@@ -45,7 +45,8 @@ def check_same_data(workdir: Path, spec: Spec, normalization: Normalization) -> 
     What is compared are the facts and the constants of the training images, not the images. Where
     the run's own are missing or damaged there is nothing to compare, and they are written anew.
     """
-    if not any(path.name.strip("0").isdigit() for path in (workdir / "checkpoints").glob("*")):
+    names = [path.name for path in (workdir / "checkpoints").glob("*")]
+    if not any(name.isdigit() and int(name) for name in names):
         return
     try:
         known, constants = read_spec(workdir), Normalization.load(workdir / NORMALIZATION)

@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 from jaxtyping import PyTree
 
 from cnn_jax.config import Config, is_population, steps_per_epoch, total_steps
-from cnn_jax.config_checks import validate
+from cnn_jax.config_checks import check_effect, validate
 from cnn_jax.data.augment import AugmentFn, check_augment
 from cnn_jax.data.datasets import Dataset, load_dataset
 from cnn_jax.data.normalization import Normalization, fit_normalization, normalize, to_unit
@@ -201,9 +201,16 @@ def abstract_state(experiment: Experiment) -> TrainState:
     return abstract(shapes, replicated(experiment.mesh))
 
 
-def check_comparisons(experiment: Experiment) -> None:
-    """Raises InputError if validation is to decide something and there is no validation split."""
+def check_new_run(experiment: Experiment) -> None:
+    """Raises InputError for what a run should not begin with: what would have no effect.
+
+    That are fields of a population in a single run, and what validation is to decide without a
+    validation split. A source of weights that don't fit is told of too.
+    """
     config = experiment.config
+    check_effect(config)
+    if config.train.init_from:
+        check_source(experiment)
     deciding = {
         "train.patience": config.train.patience,
         "population.halving": config.population.halving,

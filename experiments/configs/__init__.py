@@ -38,7 +38,7 @@ def _load_file(path: Path) -> Config:
     try:
         module = runpy.run_path(str(path))
         config = module["get_config"]() if "get_config" in module else None
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InputError(f"{path} fails: {type(error).__name__}: {error}") from error
     if "get_config" not in module:
         raise InputError(f"{path} defines no get_config()")

@@ -32,6 +32,9 @@ TRAIN = {
     "a config file that fails": Case(
         ["--config=fails.py", NEW], ["fails.py fails: ZeroDivisionError: division by zero"]
     ),
+    "a config file that ends the process": Case(
+        ["--config=exits.py", NEW], ["exits.py fails: SystemExit: no data"]
+    ),
     "a config file without its function": Case(
         ["--config=without.py", NEW], ["without.py defines no get_config()"]
     ),
@@ -82,7 +85,7 @@ TRAIN = {
         [LENET, NEW, "--config.train.steps=5", "--config.train.epochs=3"],
         ["exactly one of train.epochs and train.steps"],
     ),
-    "no length": Case([LENET, NEW, "--config.train.steps=none"], ["train.steps"]),
+    "no length": Case([LENET, NEW, "--config.train.epochs=none"], ["train.steps"]),
     "batch above the training set": Case(
         [LENET, NEW, "--config.data.batch_size=5000"],
         ["data.batch_size is 5000", "1350 training examples", "1350 at most"],
@@ -138,6 +141,7 @@ FILES = {
     "broken.json": "{",
     "syntax.py": "def get_config():\n    return (\n",
     "fails.py": "1 / 0\n",
+    "exits.py": "import sys\nsys.exit('no data')\n",
     "without.py": "",
     "three.py": "def get_config():\n    return 3\n",
 }

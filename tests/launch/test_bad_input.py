@@ -92,6 +92,9 @@ SWEEP = {
     ),
     "trials that are a file": Case([CONFIG, GRID, "--workdir=taken"], ["taken/trials"]),
     "results that are a folder": Case([CONFIG, GRID, "--workdir=full"], ["full/trials.csv is a"]),
+    "a journal that is another file": Case(
+        [CONFIG, GRID, "--workdir=diary"], ["journal.log is no sweep's journal"]
+    ),
     "a storage that is another file": Case(
         [CONFIG, GRID, DIR, "--storage=thesis.txt"], ["thesis.txt is no sweep's journal"]
     ),
@@ -155,6 +158,8 @@ def answers(fake_place):
         (fake_place / name).mkdir()
         (fake_place / name / file).write_text('{"x')
     (fake_place / "full" / "trials.csv").mkdir(parents=True)
+    (fake_place / "diary").mkdir()
+    (fake_place / "diary" / "journal.log").write_text("my only copy\nand its end")
     (fake_place / "thesis.txt").write_text("my only copy\nand its end")
     (fake_place / "exits.py").write_text("raise SystemExit(3)\n")
     (fake_place / "tuples.py").write_text(

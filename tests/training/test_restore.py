@@ -1,3 +1,4 @@
+import json
 import shutil
 
 import jax
@@ -58,3 +59,14 @@ def test_a_damaged_checkpoint_is_told(workdir, tmp_path, damage):
     damage(tmp_path / "run" / "checkpoints" / "12")
     with pytest.raises(InputError, match=r"checkpoint .*12 is damaged"):
         restore_run(tmp_path / "run")
+
+
+def test_a_checkpoint_of_an_older_format_is_kept_and_refused(workdir, tmp_path):
+    shutil.copytree(workdir, tmp_path / "run")
+    (tmp_path / "run" / "result.json").unlink()
+    for path in (tmp_path / "run" / "checkpoints").glob("*/metrics/metrics"):
+        known = json.loads(path.read_text())
+        path.write_text(json.dumps({name: v for name, v in known.items() if name != "format"}))
+    with pytest.raises(InputError, match="has checkpoint format 0"):
+        train_and_evaluate(tiny_config(), tmp_path / "run")
+    assert not list((tmp_path / "run" / "checkpoints").glob("damaged*"))

@@ -188,10 +188,14 @@ def test_a_run_does_not_go_on_with_other_images(broken_off, tmp_path):
     train_and_evaluate(CONFIG, workdir)  # it has taken no step that counts
 
 
-def test_patience_needs_a_validation_split(tmp_path):
+def test_what_would_have_no_effect_is_refused_of_a_new_run(tmp_path):
     config = tiny_config(patience=2)
     config.data.validation_fraction = 0.0
     with pytest.raises(InputError, match=r"train.patience compares by the validation split"):
+        train_and_evaluate(config, tmp_path / "run")
+    config = tiny_config()
+    config.population.strategy = "vmap"
+    with pytest.raises(InputError, match=r"population.strategy is vmap, but this is a single run"):
         train_and_evaluate(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

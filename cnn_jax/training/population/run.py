@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import SingleDeviceSharding
 from jaxtyping import PyTree
 
@@ -51,7 +52,6 @@ from cnn_jax.training.programs import Programs, steps_at_once
 from cnn_jax.training.setup import (
     Experiment,
     abstract_state,
-    check_comparisons,
     computed_parameters,
     source_variables,
     state_from,
@@ -91,7 +91,6 @@ class PopulationRun(Run):
         steps_at_once(experiment)
         if jax.process_count() > 1:
             raise InputError("a population is trained by one process, on all of its devices")
-        check_comparisons(experiment)
         check_each(experiment.config, experiment.dataset.spec)
         every = evaluations_every(experiment)
         check_rungs(experiment.config.population.halving, experiment.steps, every)
@@ -223,27 +222,26 @@ class PopulationRun(Run):
     def _look(
         self, step: int, state: PyTree, sums: list, since: float, writers: Writers, *, save: bool
     ) -> PyTree:
-        before, images = self._going(), self._take_in(step, sums)
-        rows = {member.number: self._means(member, step) for member in self._going()}
+        before = self._going()
+        self._take_in(sums)
+        images = len(before) * len(sums) * self.experiment.config.data.batch_size
         speed = images / (self._train_seconds() - since)
+        rows = {m.number: self._means(m, step) for m in before if not self._diverged(m, step)}
         improved = self._validate(step, state, rows)
         self._write(step, rows, speed, writers)
         self._end_some(step, rows)
         return self._keep(step, state, before, improved, save=save)
 
     def _hold(self, step: int, state: PyTree, sums: list, *_: Any, **__: Any) -> PyTree:
-        before, _ = self._going(), self._take_in(step, sums)
-        return self._keep(step, state, before, [], save=True)
+        self._take_in(sums)  # judged at the next row, as by a run that goes on
+        return self._keep(step, state, self._going(), [], save=True)
 
-    def _take_in(self, step: int, sums: list) -> float:
-        """Adds the steps' sums to those of their members; returns of how many images they are."""
-        images, by_seat = 0.0, zip(*map(self.program.split, sums), strict=True)
+    def _take_in(self, sums: list) -> None:
+        """Adds the steps' sums to those of their members, as numbers that a checkpoint keeps."""
+        by_seat = zip(*map(self.program.split, sums), strict=True)
         for member, own in zip(self._seated(), by_seat, strict=True):
-            if not member.ended and not self._diverged(member, step, own):
-                member.sums += [without_flags(each) for each in own]
-                member.skipped += sum(int(each["nonfinite"]) >= 0 for each in own)
-                images += merge(own)["examples"]
-        return images
+            if not member.ended:
+                member.sums += jax.tree.map(lambda value: np.asarray(value).item(), own)
 
     def _keep(self, step: int, state: PyTree, before: list, better: list, *, save: bool) -> PyTree:
         """Keeps the states that are to last, in a checkpoint if it is time; returns the others."""
@@ -266,7 +264,9 @@ class PopulationRun(Run):
         return state
 
     def _means(self, member: Member, step: int) -> Row:
-        totals, member.sums = merge(member.sums), []
+        sums, member.sums = member.sums, []
+        member.skipped += sum(each["nonfinite"] >= 0 for each in sums)
+        totals = merge(map(without_flags, sums))
         return train_means(member.experiment, step - member.skipped, totals)
 
     def _tree(self, host: dict[int, PyTree]) -> dict[str, PyTree]:
@@ -281,15 +281,15 @@ class PopulationRun(Run):
     def _out_of_patience(self, step: int) -> bool:
         return not self._going()
 
-    def _diverged(self, member: Member, step: int, sums: Sequence[dict]) -> bool:
-        """Ends the member if it was frozen in one of the steps up to `step`."""
-        frozen = [bool(each["frozen"]) for each in sums]
+    def _diverged(self, member: Member, step: int) -> bool:
+        """Ends the member if it was frozen in one of the steps since the last row."""
+        frozen = [each["frozen"] for each in member.sums]
         if not any(frozen):
             return False
         i = frozen.index(True)
         leaves = jax.tree_util.tree_leaves_with_path(abstract_state(self.pattern).params)
-        parameter = path_name(leaves[int(sums[i]["nonfinite"])][0])
-        at = step - len(sums) + i + 1
+        parameter = path_name(leaves[member.sums[i]["nonfinite"]][0])
+        at, member.sums = step - len(frozen) + i + 1, []
         self._end(member, at, DIVERGED, f"the gradient of {parameter} is not finite; it is frozen")
         return True
 

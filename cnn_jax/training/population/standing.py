@@ -26,7 +26,7 @@ class Member:
     last_step: int = 0
     skipped: int = 0  # of its steps, those with a gradient that was not finite
     seated: bool = True  # whether the program computes it
-    sums: list[dict[str, float]] = dataclasses.field(default_factory=list)  # since the last row
+    sums: list[dict[str, Any]] = dataclasses.field(default_factory=list)  # since the last row
     best: tuple[int, float] | None = None  # step and validation accuracy
     best_state: PyTree = None
     state: PyTree = None  # the last it had, once it has ended

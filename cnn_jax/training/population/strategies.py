@@ -69,14 +69,13 @@ def member_step(experiment: Experiment) -> MemberFn:
     return step
 
 
-def without_flags(sums: dict[str, Any]) -> dict[str, float]:
-    """Returns what of a member's sums can be added up, as numbers that a checkpoint keeps.
+def without_flags(sums: dict[str, Any]) -> dict[str, Any]:
+    """Returns what of a member's sums can be added up.
 
     >>> without_flags({"loss": 2.5, "frozen": False, "nonfinite": -1})
     {'loss': 2.5}
     """
-    numbers = {name: np.asarray(value).item() for name, value in sums.items()}
-    return {name: value for name, value in numbers.items() if name not in ("frozen", "nonfinite")}
+    return {name: value for name, value in sums.items() if name not in ("frozen", "nonfinite")}
 
 
 def member_eval_step(experiment: Experiment, *, test_views: bool = False) -> MemberFn:

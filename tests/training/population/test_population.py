@@ -19,6 +19,7 @@ from cnn_jax.training.population.run import train_population
 from cnn_jax.training.progress import Display
 from cnn_jax.training.run_directory import read_config, read_json
 from cnn_jax.training.writers import read_rows
+from cnn_jax.whole_files import strict
 from tests.training.tiny import saved_state, tiny_config
 
 pytestmark = pytest.mark.usefixtures("optax_promotes")
@@ -76,7 +77,7 @@ def rows_of(workdir):
 def lasting(result):
     """Returns what of a result does not depend on the clock or on stops."""
     names = ("steps", "seed", "parameters", "test_accuracy", "test_loss", "best_validation")
-    return {name: result[name] for name in names}
+    return strict({name: result[name] for name in names})
 
 
 def assert_same_states(workdir, other):
@@ -203,6 +204,17 @@ def test_members_end_one_by_one(tmp_path, capsys):
     (tmp_path / "result.json").unlink()
     again = train_population(config, tmp_path)["members"]  # killed after the last step
     assert [lasting(m) for m in again] == [lasting(m) for m in (patient, diverged)]
+
+
+def test_a_member_that_diverges_before_a_stop_is_judged_at_the_next_row(tmp_path):
+    fields = {"log_every": 5, "eval_every": 5, "checkpoint_every": 5, "skip_nonfinite": 3}
+    config = config_of({**fields, "steps": 10}, values="optim.learning_rate=0.05,1e38")
+    config.optim.warmup, config.population.strategy = 0.0, "vmap"
+    train_population(config, tmp_path / "straight")
+    stop_at(config, tmp_path / "stopped", 8, sigterm)
+    train_population(config, tmp_path / "stopped")
+    assert rows_of(tmp_path / "stopped") == rows_of(tmp_path / "straight")
+    assert_same_states(tmp_path / "stopped", tmp_path / "straight")
 
 
 def test_members_are_found_by_their_numbers(straight, tmp_path):
