@@ -12,7 +12,7 @@ from cnn_jax.analysis import attribution
 from cnn_jax.analysis.features import layer_shapes
 from cnn_jax.analysis.iteration import iterate
 from cnn_jax.errors import InputError
-from cnn_jax.models.registry import initialize
+from cnn_jax.models.registry import build_model, initialize
 from tests.analysis.small import (
     IMAGES,
     LABELS,
@@ -151,3 +151,17 @@ def test_steps_are_the_same_one_by_one_and_as_a_scan():
     expected = sum(x * 0.5 ** (4 - x) for x in range(5))
     for total, count in (one_by_one, scanned):
         assert (float(total), int(count)) == (pytest.approx(expected), 5)
+
+
+def test_one_logit_explains_either_class():
+    model = build_model("fashion_convnet", 2, single_logit=True)
+    variables = initialize(KEY, model=model, image_shape=(28, 28, 1))
+    image = jax.random.uniform(KEY, (1, 28, 28, 1))
+    for_one, against = (
+        attribution.saliency(model, variables, image, jnp.array([label])) for label in (1, 0)
+    )
+    assert jnp.abs(for_one).max() > 0
+    np.testing.assert_allclose(against, -for_one, rtol=1e-5, atol=1e-7)
+    logits = model.apply(variables, image, train=False)
+    z = model.network.apply(variables, image, train=False)
+    np.testing.assert_allclose(jax.nn.softmax(logits)[:, 1:], jax.nn.sigmoid(z), rtol=1e-5)

@@ -69,3 +69,8 @@ def test_a_certain_network_is_in_the_last_bin():
 def test_no_examples_have_no_error():
     with pytest.raises(ValueError, match="no examples"):
         calibration_error(reliability(np.zeros(0), np.zeros(0, bool)))
+
+
+def test_a_confidence_that_is_no_number_is_no_calibration():
+    found = reliability(np.array([0.9, np.nan]), np.array([True, False]))
+    assert np.isnan(calibration_error(found))

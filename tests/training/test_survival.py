@@ -234,6 +234,15 @@ def test_a_row_tells_the_rate_of_its_last_update(tmp_path):
     assert 0 < updates < len(rows)
 
 
+def test_a_skipped_step_counts_in_no_mean(tmp_path):
+    config = tiny_config(skip_nonfinite=8, eval_every=100, log_every=6)
+    result = train_and_evaluate(config, tmp_path, augment_fn=nan_in_the_second_batch)
+    assert result["skipped_steps"] > 0
+    rows = read_rows(tmp_path / "metrics.jsonl")
+    assert np.isfinite([[row["train_loss"], row["train_grad_norm"]] for row in rows]).all()
+    assert all(row["images_per_second"] > 0 for row in rows)
+
+
 # The thread in which a save fails closes its event loop before all that waits on it is collected.
 ORBAX_LEAVES_A_LOOP = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
