@@ -41,6 +41,15 @@ _TOPOLOGY = flags.DEFINE_string("topology", None, "of the chips: 2x2")
 _SELECT = flags.DEFINE_multi_string("node_selector", [], "LABEL=VALUE of the nodes; any number")
 _CPUS = flags.DEFINE_integer("cpus", 4, "of each pod", lower_bound=1)
 _MEMORY = flags.DEFINE_string("memory", "16Gi", "of each pod")
+flags.register_validator(
+    _MEMORY, re.compile(r"\d+(\.\d+)?([kMGTP]|[KMGTP]i)?").fullmatch, "it is a quantity, as 16Gi"
+)
+for _flag in (_CLAIM, _NAMESPACE):
+    flags.register_validator(
+        _flag,
+        lambda name: not name or re.fullmatch(r"[a-z0-9]([-.a-z0-9]*[a-z0-9])?", name),
+        "Kubernetes' names have a-z, 0-9 and -",
+    )
 _DRY_RUN = flags.DEFINE_boolean("dry_run", False, "print the manifest, apply nothing")
 
 _MOUNT = PurePosixPath("/runs")
@@ -121,6 +130,9 @@ def pod_of_flags() -> Pod:
         raise LaunchError("--claim=NAME is missing: the persistent volume claim for the runs")
     if _GPUS.value and _TPUS.value:
         raise LaunchError("--gpus and --tpus are both given; a pod has one kind")
+    for kind, count in ((_GPU_TYPE, _GPUS), (_TPU_TYPE, _TPUS), (_TOPOLOGY, _TPUS)):
+        if kind.value and not count.value:
+            raise LaunchError(f"--{kind.name}={kind.value} needs --{count.name}, how many")
     if _TPUS.value and not (_TPU_TYPE.value and _TOPOLOGY.value):
         raise LaunchError(
             "--tpus needs --tpu_type and --topology, such as tpu-v5-lite-podslice and 2x2"

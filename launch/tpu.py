@@ -24,7 +24,7 @@ from absl import flags
 
 from launch import command_line, job
 from launch.command_line import STOPPED, LaunchError
-from launch.manifest import write_manifest
+from launch.manifest import read_manifest, write_manifest
 
 _NAME = flags.DEFINE_string("name", None, "of the VM and of the directory in the bucket")
 _ZONE = flags.DEFINE_string("zone", None, "such as us-west4-a")
@@ -49,6 +49,7 @@ def main(argv: Sequence[str]) -> int | None:
         print(script, end="")
         return None
     record = Path("launched") / _NAME.value
+    read_manifest(record)  # a damaged one is told of before anything is bought
     record.mkdir(parents=True, exist_ok=True)
     (record / "tpu.sh").write_text(script, encoding="utf-8")
     write_manifest(record, sys.argv, tpu=_NAME.value, zone=_ZONE.value, bucket=_BUCKET.value)
@@ -68,8 +69,8 @@ def render(words: Sequence[str]) -> str:
             raise LaunchError(f"--{flag.name} is missing: {what}")
     if not re.fullmatch(r"[a-z]([-a-z0-9]{0,60}[a-z0-9])?", _NAME.value):
         raise LaunchError(f"--name={_NAME.value}: a VM's name has a-z, 0-9 and -, from a letter on")
-    if not _BUCKET.value.startswith("gs://"):
-        raise LaunchError(f"--bucket={_BUCKET.value} is no bucket; it begins with gs://")
+    if not re.match(r"gs://[a-z0-9]", _BUCKET.value):
+        raise LaunchError(f"--bucket={_BUCKET.value} is no bucket; it begins with gs://NAME")
     (command,) = job.tasks(words, _HOME, 1)
     return script(
         name=_NAME.value,

@@ -136,6 +136,9 @@ KUBERNETES = {
     "no volume": Case(["--name=vgg", "--image=x", *TRAIN], ["--claim=NAME is missing"]),
     "two kinds of device": Case([*POD, "--gpus=1", "--tpus=4", *TRAIN], ["both given"]),
     "chips of no kind": Case([*POD, "--tpus=4", *TRAIN], ["--tpu_type and --topology"]),
+    "no quantity": Case([*POD, "--memory=lots", *TRAIN], ["--memory=lots", "as 16Gi"]),
+    "a claim it can't have": Case([*POD[:2], "--claim=Runs_X", *TRAIN], ["--claim=Runs_X", "a-z"]),
+    "a kind of no GPU": Case([*POD, "--gpu_type=nvidia-l4", *TRAIN], ["needs --gpus"]),
     "a selector without a value": Case([*POD, "--node_selector=x", *TRAIN], ["LABEL=VALUE"]),
     "no kubectl": Case([*POD, *TRAIN], ["kubectl is not found", "--dry_run"]),
 }
@@ -143,6 +146,9 @@ VM = ["--name=vgg", "--zone=us-west4-a", "--bucket=gs://mine/runs"]
 TPU = {
     "no zone": Case(["--name=vgg", *TRAIN], ["--zone is missing"]),
     "no bucket": Case(["--name=v", "--zone=z", "--bucket=mine", *TRAIN], ["begins with gs://"]),
+    "no name of a bucket": Case(
+        ["--name=v", "--zone=z", "--bucket=gs://", *TRAIN], ["begins with gs://NAME"]
+    ),
     "nothing to run": Case(VM, ["what to run is missing"]),
 }
 COMMANDS = {"sweep": SWEEP, "slurm": SLURM, "kubernetes": KUBERNETES, "tpu": TPU}
