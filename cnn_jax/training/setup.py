@@ -84,12 +84,6 @@ def build_experiment(
             f"data.batch_size is {data.batch_size}, more than the {len(dataset.train)} training "
             f"examples of {data.name}; take {len(dataset.train)} at most"
         )
-    drawn = total_steps(config, len(dataset.train)) * data.batch_size
-    if dataset.feed == "resident" and drawn >= 2**31:
-        raise InputError(
-            f"the run draws {drawn:,} examples; from those held on the device it can be 2**31: set "
-            "data.feed=streaming, or train for less"
-        )
     parts = _parts(config, dataset, loss_fn)
     shapes = variable_shapes(parts["model"], dataset.spec.image_shape)
     check_paths(config.optim, shapes["params"])
@@ -205,9 +199,16 @@ def check_new_run(experiment: Experiment) -> None:
     """Raises InputError for what a run should not begin with: what would have no effect.
 
     That are fields of a population in a single run, and what validation is to decide without a
-    validation split. A source of weights that don't fit is told of too.
+    validation split. Weights to start from that don't fit are told of too, and a run so long that
+    the numbers of its examples leave 32 bits.
     """
     config = experiment.config
+    drawn = experiment.steps * config.data.batch_size
+    if experiment.dataset.feed == "resident" and drawn >= 2**31:
+        raise InputError(
+            f"the run draws {drawn:,} examples; from those held on the device it can be 2**31: set "
+            "data.feed=streaming, or train for less"
+        )
     check_effect(config)
     if config.train.init_from:
         check_source(experiment)

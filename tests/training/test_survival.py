@@ -197,6 +197,8 @@ def test_what_would_have_no_effect_is_refused_of_a_new_run(tmp_path):
     config.population.strategy = "vmap"
     with pytest.raises(InputError, match=r"population.strategy is vmap, but this is a single run"):
         train_and_evaluate(config, tmp_path / "run")
+    with pytest.raises(InputError, match=r"draws 304,000,000,000 examples; .* data.feed=streaming"):
+        train_and_evaluate(tiny_config(steps=10**9), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
