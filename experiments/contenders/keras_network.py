@@ -17,7 +17,6 @@ from keras import layers
 
 from cnn_jax.analysis.summary import Operation, window_and_stride
 from cnn_jax.cpus import usable_cpus
-from cnn_jax.layers.arithmetic import per_dimension, same_padding
 from cnn_jax.models import modules
 from cnn_jax.models.residual import PadShortcut
 from experiments.contenders import jax_device
@@ -112,12 +111,10 @@ def _padding(operation: Operation) -> tuple[str, tuple | None]:
 
     Zeros before max pooling are what Keras's own ResNets have: nothing there is below zero.
     """
-    pairs, sizes = padding_pairs(operation), operation.input_shape[:-1]
-    window, stride = window_and_stride(operation.module)
-    dilation = per_dimension(getattr(operation.module, "dilation", 1), len(sizes), "dilation")
+    pairs = padding_pairs(operation)
     if not any(map(any, pairs)):
         return "valid", None
-    if pairs == tuple(map(same_padding, sizes, window, stride, dilation)):
+    if pairs == padding_pairs(operation, "SAME"):
         return "same", None
     if isinstance(operation.module, modules.AvgPool):
         raise no_layer("Keras", operation)

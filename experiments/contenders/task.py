@@ -15,7 +15,7 @@ from cnn_jax.config import Config, Data, Optim, Synthetic, Train
 from cnn_jax.cpus import usable_cpus
 from cnn_jax.data.datasets import Spec, Split, dataset_spec, load_dataset
 from cnn_jax.errors import InputError
-from cnn_jax.layers.arithmetic import per_dimension, window_padding
+from cnn_jax.layers.arithmetic import Padding, per_dimension, window_padding
 from cnn_jax.models.registry import build_model, variable_shapes
 from experiments.inputs.files import write_folder
 
@@ -214,12 +214,18 @@ def layer_name(operation: Operation) -> str:
     return operation.name.replace("/", "_")
 
 
-def padding_pairs(operation: Operation) -> tuple[tuple[int, int], ...]:
-    """Returns (low, high) of each spatial dimension of a convolution or pooling."""
+def padding_pairs(
+    operation: Operation, padding: Padding | None = None
+) -> tuple[tuple[int, int], ...]:
+    """Returns (low, high) of each spatial dimension of a convolution or pooling.
+
+    They are of the padding given, else of the operation's own.
+    """
     module, sizes = operation.module, operation.input_shape[:-1]
     window, stride = window_and_stride(module)
     dilation = per_dimension(getattr(module, "dilation", 1), len(sizes), "dilation")
-    return window_padding(sizes, window, stride=stride, padding=module.padding, dilation=dilation)
+    padding = module.padding if padding is None else padding
+    return window_padding(sizes, window, stride=stride, padding=padding, dilation=dilation)
 
 
 def no_layer(framework: str, operation: Operation) -> InputError:
