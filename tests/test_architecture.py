@@ -37,12 +37,11 @@ FORBIDDEN = {
         "cnn_jax.config",
     ],
     "cnn_jax.training.step": ["cnn_jax.data", "cnn_jax.training.checkpoint"],
-    "cnn_jax.analysis": ["cnn_jax.training.loop"],
+    "cnn_jax.analysis": ["cnn_jax.training.loop", "cnn_jax.training.single_run"],
     "launch": ["cnn_jax", "experiments"],
 }
 # These alone may know both the data and the models.
 SEE_EVERYTHING = {
-    "cnn_jax.training.loop",
     "cnn_jax.training.network",
     "cnn_jax.training.setup",
     "cnn_jax.training.predictor",

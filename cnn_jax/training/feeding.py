@@ -23,6 +23,15 @@ def make_feeder(experiment: Experiment, start: int) -> Feeder | StreamFeeder:
     return StreamFeeder(train, start=start, stop=steps, workers=workers, **options)
 
 
+def eval_splits(
+    experiment: Experiment,
+) -> tuple[EvalBatches | StreamedEvalBatches, EvalBatches | StreamedEvalBatches | None]:
+    """Returns the batches of the test split, and those of the validation split if there is one."""
+    dataset = experiment.dataset
+    validation = dataset.validation and eval_batches(experiment, dataset.validation)
+    return eval_batches(experiment, dataset.test), validation
+
+
 def eval_batches(experiment: Experiment, split: Split) -> EvalBatches | StreamedEvalBatches:
     """Returns the batches of a split, of one size for all splits of a run."""
     dataset, devices = experiment.dataset, experiment.mesh.size

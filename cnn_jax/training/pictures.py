@@ -15,7 +15,6 @@ from jaxtyping import Float, PyTree
 from cnn_jax.analysis.augmentation import augmented, first_classes
 from cnn_jax.analysis.figures import contact_sheet
 from cnn_jax.analysis.predictions import Predictions
-from cnn_jax.config import is_population
 from cnn_jax.data.augment import each_alone
 from cnn_jax.data.datasets import Split
 from cnn_jax.data.order import epoch_order
@@ -33,7 +32,7 @@ _IMAGES, _DRAWS, _VALUES = 16, 3, 10_000
 class Pictures:
     """Writes to TensorBoard an augmented batch, mistakes, and how parameters lie and change.
 
-    It does nothing where `train.pictures` is off, for a population, and in all processes but one.
+    It does nothing where `train.pictures` is off, and in all processes but one.
 
     Args:
       experiment: the run's fixed parts.
@@ -44,7 +43,7 @@ class Pictures:
 
     def __init__(self, experiment: Experiment, state: PyTree, writers: Writers, clock: Clock):
         self._experiment, self._writers, self._clock = experiment, writers, clock
-        self._on = _wanted(experiment) and not is_population(experiment.config)
+        self._on = _wanted(experiment)
         if self._on:
             with clock.stage("figures"):
                 self._before = sampled(state.params)

@@ -1,6 +1,6 @@
-"""The compiled programs of a run, and which steps are taken by one call."""
+"""The compiled programs of a run."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, NamedTuple
@@ -8,14 +8,10 @@ from typing import Any, NamedTuple
 import jax
 from jaxtyping import PyTree
 
-from cnn_jax.config import is_population
-from cnn_jax.errors import InputError
 from cnn_jax.training.device_steps import fed_train_step, sharded_eval_step
 from cnn_jax.training.parallel import compile_step, compiler_options
 from cnn_jax.training.setup import Experiment
 from cnn_jax.training.state import TrainState, model_variables
-
-_MOST = 32  # steps that a stop request waits for, at most, unless the config asks for more
 
 
 class Programs(NamedTuple):
@@ -76,53 +72,6 @@ def repeated(step: Callable, count: int) -> Callable:
         return jax.lax.scan(lambda state, _: step(state, feed, key), state, length=count)
 
     return steps
-
-
-def steps_at_once(experiment: Experiment) -> int:
-    """Returns how many steps a call takes, at most, by `train.steps_per_dispatch` or by itself.
-
-    By itself: on a CPU one, since convolutions inside a loop are several times slower there; on an
-    accelerator as many as divide the steps of a row, up to 32. Of a population and with streamed
-    batches it is one.
-
-    Raises:
-      InputError: there are more in `train.steps_per_dispatch` than whole batches in an epoch.
-    """
-    config, platform = experiment.config, experiment.mesh.devices.flat[0].platform
-    most = len(experiment.dataset.train) // config.data.batch_size
-    given = config.train.steps_per_dispatch
-    if experiment.dataset.feed == "streaming" or is_population(config):
-        if given > 1:
-            raise InputError("train.steps_per_dispatch is for one run of resident data; unset it")
-        return 1
-    if given > most:
-        raise InputError(
-            f"train.steps_per_dispatch is {given}; it can be {most} at most, the whole batches of "
-            "an epoch"
-        )
-    if given or platform == "cpu":
-        return given or 1
-    row = config.train.log_every
-    return next(n for n in range(min(_MOST, most, row), 0, -1) if row % n == 0)
-
-
-def calls(
-    start: int, stop: int, *, most: int, due: Callable[[int], bool]
-) -> Iterator[tuple[int, int]]:
-    """Yields for each call the last of its steps and their number, from after `start` to `stop`.
-
-    `most` steps are taken at once where none but the last of them is due, else one is. Which calls
-    follow a call depends on its last step alone, so a resumed run makes those of one never stopped.
-
-    >>> list(calls(0, 8, most=3, due=lambda step: step == 4))
-    [(3, 3), (4, 1), (7, 3), (8, 1)]
-    """
-    step = start
-    while step < stop:
-        within = range(step + 1, step + most)
-        count = most if step + most <= stop and not any(map(due, within)) else 1
-        step += count
-        yield step, count
 
 
 def each_step(sums: Any, count: int) -> list[Any]:

@@ -1,4 +1,4 @@
-"""When a run's checkpoints are written, which is the best, and what follows where that fails."""
+"""A run's checkpoints: taken up, saved, which is the best, and what follows where that fails."""
 
 import contextlib
 import math
@@ -17,13 +17,24 @@ from cnn_jax.training.metrics import score
 
 
 class Saving:
-    """The saves of one run: in the background, as its config asks where one can't be written."""
+    """The checkpoints of one run, saved in the background; its config says what an error means."""
 
     def __init__(
         self, checkpoints: Checkpoints, train: Train, *, clock: Clock, say: Callable[[str], None]
     ):
         self._checkpoints, self._train, self._clock, self._say = checkpoints, train, clock, say
-        self.best = checkpoints.best  # step and score
+        self.best: tuple[int, float] | None = None  # step and score
+
+    def take_up(self, template: PyTree) -> tuple[int, PyTree, dict[str, Any]] | None:
+        """Returns the step, the state and the metrics of the last checkpoint, if there is one."""
+        with self._clock.stage("checkpoint"):
+            found = self._checkpoints.restore_latest(template)
+            self.best = self._checkpoints.best
+            return found and (*found, self._checkpoints.metrics(found[0]))
+
+    def best_state(self, template: PyTree) -> PyTree:
+        """Returns the state of the best checkpoint."""
+        return self._checkpoints.restore(self.best[0], template)
 
     def improves(self, step: int, metrics: dict[str, float]) -> bool:
         """Notes a validation and tells whether it is the best so far, by the least change asked."""

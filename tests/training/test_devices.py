@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from cnn_jax.config import Augment
-from cnn_jax.training.interruption import Stopped
-from cnn_jax.training.loop import Run, train_and_evaluate
+from cnn_jax.training.loop import train_and_evaluate
 from cnn_jax.training.writers import read_rows
 from experiments import configs
+from tests.training.interrupted import interrupted, sigterm
 from tests.training.tiny import saved_state, tiny_config
 
 pytestmark = pytest.mark.usefixtures("optax_promotes")
@@ -42,10 +42,7 @@ def _train(config, workdir, *, devices, parallel="jit", until=None):
     config = copy.deepcopy(config)
     config.devices, config.parallel = devices, parallel
     if until is not None:
-        with pytest.MonkeyPatch.context() as patch, pytest.raises(Stopped):
-            patch.setattr(
-                Run, "_stop_reason", lambda run: "test" if run.last_step == until else None
-            )
+        with interrupted(until, sigterm):
             train_and_evaluate(config, workdir)
         return None
     result = train_and_evaluate(config, workdir)

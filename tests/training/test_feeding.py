@@ -5,12 +5,11 @@ import numpy as np
 import pytest
 
 from cnn_jax.config import Augment, Data
-from cnn_jax.errors import RunError
 from cnn_jax.training.loop import train_and_evaluate
-from cnn_jax.training.progress import Display
 from cnn_jax.training.run_directory import read_json
 from cnn_jax.training.writers import read_rows
 from tests.data.fakes import prepare_fake
+from tests.training.interrupted import interrupted
 from tests.training.tiny import saved_state, tiny_config
 
 pytestmark = pytest.mark.usefixtures("optax_promotes")
@@ -78,18 +77,8 @@ def test_a_streamed_run_is_the_resident_one(resident, make_config, tmp_path, cap
     assert result["input_wait_fraction"] == expected
 
 
-def test_and_so_it_is_when_killed_and_taken_up_by_worker_processes(
-    resident, make_config, tmp_path, monkeypatch
-):
-    advance = Display.advance
-
-    def crash_at_3(self, step):
-        advance(self, step)
-        if step == 3:
-            raise RunError("killed")
-
-    with monkeypatch.context() as patch, pytest.raises(RunError, match="killed"):
-        patch.setattr(Display, "advance", crash_at_3)
+def test_and_so_it_is_when_killed_and_taken_up_by_worker_processes(resident, make_config, tmp_path):
+    with interrupted(3):
         train_and_evaluate(make_config("streaming"), tmp_path)
     config = make_config("streaming", workers=2)
     assert train_and_evaluate(config, tmp_path)["resumed_from_step"] == 2

@@ -1,8 +1,6 @@
 """A whole run in process: what it leaves, and that stopping it anywhere changes nothing."""
 
 import json
-import os
-import signal
 
 import jax
 import numpy as np
@@ -10,40 +8,20 @@ import pytest
 
 from cnn_jax.errors import InputError
 from cnn_jax.training.clock import Clock
-from cnn_jax.training.interruption import Stopped
-from cnn_jax.training.loop import Run, train_and_evaluate
-from cnn_jax.training.progress import Display
+from cnn_jax.training.loop import train_and_evaluate
 from cnn_jax.training.run_directory import read_json
+from cnn_jax.training.single_run import SingleRun
 from cnn_jax.training.writers import read_rows
+from tests.training.interrupted import Crash, crash, interrupted, sigterm
 from tests.training.tiny import saved_state, tiny_config
 
 pytestmark = pytest.mark.usefixtures("optax_promotes")
 CONFIG = tiny_config()
 
 
-class Crash(Exception):
-    pass
-
-
-def _crash():
-    raise Crash
-
-
-def _sigterm():
-    os.kill(os.getpid(), signal.SIGTERM)
-
-
 def _interrupted(workdir, step, act):
-    """Starts the run and acts once the step is taken; returns what that raised."""
-    advance = Display.advance
-
-    def acting(self, at):
-        advance(self, at)
-        if at == step:
-            act()
-
-    with pytest.MonkeyPatch.context() as patch, pytest.raises((Crash, Stopped)) as caught:
-        patch.setattr(Display, "advance", acting)
+    """Trains until the step is taken, then acts; returns what that raised."""
+    with interrupted(step, act) as caught:
         train_and_evaluate(CONFIG, workdir)
     return caught.value
 
@@ -104,7 +82,7 @@ def test_the_result_says_what_was_done(straight):
 
 
 def test_fields_without_effect_are_named(tmp_path, capsys):
-    class Begun(Run):
+    class Begun(SingleRun):
         def start(self):
             raise Crash
 
@@ -136,12 +114,12 @@ def test_another_config_in_the_same_directory_is_refused(straight):
 
 
 def test_a_run_stopped_again_and_again_ends_as_the_straight_one(straight, tmp_path, capsys):
-    assert isinstance(_interrupted(tmp_path, 2, _crash), Crash)  # before any checkpoint
-    assert isinstance(_interrupted(tmp_path, 7, _crash), Crash)  # after that of step 4
-    stopped = _interrupted(tmp_path, 8, _sigterm)
+    assert isinstance(_interrupted(tmp_path, 2, crash), Crash)  # before any checkpoint
+    assert isinstance(_interrupted(tmp_path, 7, crash), Crash)  # after that of step 4
+    stopped = _interrupted(tmp_path, 8, sigterm)
     assert "stopped by SIGTERM at step 8 of 12" in str(stopped)
     assert f"--workdir={tmp_path}" in str(stopped)
-    assert isinstance(_interrupted(tmp_path, 11, _crash), Crash)
+    assert isinstance(_interrupted(tmp_path, 11, crash), Crash)
     assert not (tmp_path / "result.json").exists()
     capsys.readouterr()
     result = train_and_evaluate(CONFIG, tmp_path)
@@ -154,7 +132,7 @@ def test_a_run_stopped_again_and_again_ends_as_the_straight_one(straight, tmp_pa
 
 
 def test_a_stop_between_rows_changes_nothing_either(straight, tmp_path):
-    _interrupted(tmp_path, 5, _sigterm)
+    _interrupted(tmp_path, 5, sigterm)
     assert [row["step"] for row in _rows(tmp_path)] == [2, 4]
     result = train_and_evaluate(CONFIG, tmp_path)
     assert result["resumed_from_step"] == 5

@@ -8,7 +8,6 @@ import pytest
 
 from cnn_jax.config import Optim
 from cnn_jax.models.registry import build_model
-from cnn_jax.training.loop import train_means
 from cnn_jax.training.losses import cross_entropy, of_labels
 from cnn_jax.training.optimizer import (
     make_optimizer,
@@ -16,6 +15,7 @@ from cnn_jax.training.optimizer import (
     matrix_axes,
     rate_scale,
 )
+from cnn_jax.training.records import train_means
 from cnn_jax.training.setup import Experiment
 from cnn_jax.training.state import Purpose, create_train_state, key_for, model_variables
 from cnn_jax.training.step import make_train_step

@@ -18,33 +18,18 @@ from cnn_jax.training.device_steps import sharded_eval_step
 from cnn_jax.training.evaluation import evaluate
 from cnn_jax.training.feeding import eval_batches
 from cnn_jax.training.interruption import Stopped
-from cnn_jax.training.loop import Run, train_and_evaluate
+from cnn_jax.training.loop import train_and_evaluate
 from cnn_jax.training.ownership import own_directory
-from cnn_jax.training.progress import Display
 from cnn_jax.training.restore import restore_run
 from cnn_jax.training.run_directory import create_run, locked, read_json
 from cnn_jax.training.setup import build_experiment
 from cnn_jax.training.state import model_variables
 from cnn_jax.training.writers import read_rows
+from tests.training.interrupted import interrupted, sigterm
 from tests.training.tiny import saved_state, tiny_config
 
 pytestmark = pytest.mark.usefixtures("optax_promotes")
 CONFIG = tiny_config(eval_every=100)
-
-
-class Crash(Exception):
-    pass
-
-
-def crash_at(monkeypatch, step):
-    advance = Display.advance
-
-    def crashing(self, at):
-        advance(self, at)
-        if at == step:
-            raise Crash
-
-    monkeypatch.setattr(Display, "advance", crashing)
 
 
 @pytest.fixture(scope="module")
@@ -58,8 +43,7 @@ def straight(tmp_path_factory):
 def broken_off(tmp_path_factory):
     """A run that crashed at step 10, with the checkpoints of steps 4 and 8 complete."""
     workdir = tmp_path_factory.mktemp("broken")
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(Crash):
-        crash_at(patch, 10)
+    with interrupted(10):
         train_and_evaluate(CONFIG, workdir)
     return workdir
 
@@ -296,12 +280,9 @@ def test_a_run_may_go_on_with_a_full_disk(full_after_step_5, tmp_path, capsys):
 
 
 @ORBAX_LEAVES_A_LOOP
-def test_a_stop_that_cannot_be_saved_does_not_claim_a_checkpoint(
-    full_after_step_5, tmp_path, monkeypatch
-):
-    stop_at_6 = lambda run: "SIGTERM" if run.last_step == 6 else None
-    monkeypatch.setattr(Run, "_stop_reason", stop_at_6)
-    with pytest.raises(RunError, match=r"step 6, not saved: .* can't be written"):
+def test_a_stop_that_cannot_be_saved_does_not_claim_a_checkpoint(full_after_step_5, tmp_path):
+    not_saved = r"stopped by SIGTERM at step 6, not saved: .* can't be written"
+    with interrupted(6, sigterm, raises=RunError, match=not_saved):
         train_and_evaluate(large_config(on_save_error="continue"), tmp_path)
 
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,18 @@ from jax.sharding import SingleDeviceSharding
 from jaxtyping import PyTree
 
 from cnn_jax.config import Config, flatten, with_fields
-from cnn_jax.data.resident import EvalBatches, Feed, MembersFeeder
-from cnn_jax.data.spec import Split
 from cnn_jax.errors import InputError, RunError
+from cnn_jax.models.registry import count_parameters
+from cnn_jax.training.cadence import (
+    checkpoint_is_due,
+    evaluation_is_due,
+    evaluations_every,
+    steps_at_once,
+)
 from cnn_jax.training.checkpoint import abstract
-from cnn_jax.training.loop import Run, evaluations_every, train_and_evaluate, train_means
-from cnn_jax.training.metrics import compute, merge
-from cnn_jax.training.parallel import compiler_options, once_options
+from cnn_jax.training.loop import train_and_evaluate
+from cnn_jax.training.metrics import merge
+from cnn_jax.training.parallel import once_options
 from cnn_jax.training.parameter_paths import path_name
 from cnn_jax.training.population.directories import write_member
 from cnn_jax.training.population.host_trees import on_host, split_tree, stack_trees
@@ -31,6 +36,7 @@ from cnn_jax.training.population.members import (
     member_configs,
 )
 from cnn_jax.training.population.results import mean_row, summary
+from cnn_jax.training.population.seats import Seats
 from cnn_jax.training.population.standing import (
     DIVERGED,
     FINISHED,
@@ -40,15 +46,9 @@ from cnn_jax.training.population.standing import (
     endings,
     rungs,
 )
-from cnn_jax.training.population.strategies import (
-    choose,
-    make_program,
-    member_eval_step,
-    member_step,
-    own_inputs,
-    without_flags,
-)
-from cnn_jax.training.programs import Programs, steps_at_once
+from cnn_jax.training.population.strategies import choose, without_flags
+from cnn_jax.training.records import costs, introduction, outcome, position, train_means
+from cnn_jax.training.session import Run, Session
 from cnn_jax.training.setup import (
     Experiment,
     abstract_state,
@@ -79,11 +79,24 @@ def train_population(config: Config, workdir: Path, **options: Any) -> dict[str,
 
 
 class PopulationRun(Run):
-    """A population under way. What the loop takes for its state is that of the members seated.
+    """A population under way, in the stages of `session.Run`; the state is the seated members'.
 
     In one program a member that has ended keeps its seat, unheeded, until half the seats are such;
     then the program is compiled anew for those that go on.
     """
+
+    def __init__(self, experiment: Experiment, session: Session):
+        config, devices = experiment.config, experiment.mesh.devices
+        configs = member_configs(config)
+        self.fields, self.seats = differing(configs), None
+        self.strategy = choose(config.population.strategy, devices.flat[0].platform)
+        self.members = [
+            Member(number, with_config(experiment, own)) for number, own in enumerate(configs)
+        ]
+        # The program's config has every field on that is on in any member.
+        on = {path: max(flatten(own)[path] for own in configs) for path in self.fields}
+        self.pattern = with_config(experiment, with_fields(configs[0], on))
+        super().__init__(dataclasses.replace(self.pattern, config=config), session)
 
     @staticmethod
     def check(experiment: Experiment) -> None:
@@ -95,43 +108,30 @@ class PopulationRun(Run):
         every = evaluations_every(experiment)
         check_rungs(experiment.config.population.halving, experiment.steps, every)
 
-    def _place_data(self) -> None:
-        """Prepares the members; data are placed with each program, on its devices."""
-        config, devices = self.experiment.config, self.experiment.mesh.devices
-        configs = member_configs(config)
-        self.fields, self.devices, self.program = differing(configs), devices.size, None
-        self.sharding = SingleDeviceSharding(devices.flat[0])
-        self.strategy = choose(config.population.strategy, devices.flat[0].platform)
-        self.members = [
-            Member(number, with_config(self.experiment, own)) for number, own in enumerate(configs)
-        ]
-        # The program's config has every field on that is on in any member.
-        on = {path: max(flatten(own)[path] for own in configs) for path in self.fields}
-        pattern = with_config(self.experiment, with_fields(configs[0], on))
-        self.experiment = dataclasses.replace(pattern, config=config)
-        self.pattern = pattern
-
     def start(self) -> PyTree:
         """Returns the members' states to go on from: the last checkpoint's, else new ones."""
-        with self.clock.stage("checkpoint"):
-            found = self.checkpoints.restore_latest(self._template())
-        if found:
-            self.start_step, saved = found
-            states = self._recall(on_host(saved))
+        session = self.session
+        if found := session.saving.take_up(self._template()):
+            self.start_step, saved, known = found
+            states = self._recall(on_host(saved), known["members"])
         else:
-            self.start_step = 0
-            source = source_variables(self.experiment, say=self.display.say)
-            with self.clock.stage("compile"):
-                draw = jax.jit(partial(state_from, self.pattern), compiler_options=once_options())
-                keys = [key_for(member.config.seed, Purpose.INIT) for member in self.members]
-                computed = computed_parameters(self.pattern)
-                states = [on_host(draw(key, source, computed)) for key in keys]
+            self.start_step, states = 0, self._new_states()
+        self.last_step = self.start_step
         states = self._seat(states)
-        self._introduce(self.program.split(states)[0].params)
-        self.display.say(f"{len(self.members)} members, by strategy {self.strategy}")
+        self.parameters = count_parameters(self.seats.program.split(states)[0].params)
+        session.display.say(introduction(self.experiment, self.parameters))
+        session.display.say(f"{len(self.members)} members, by strategy {self.strategy}")
         if found:
-            self.display.say(f"resumed {self.workdir} at step {self.start_step}")
+            session.display.say(f"resumed {session.workdir} at step {self.start_step}")
         return states
+
+    def _new_states(self) -> list[PyTree]:
+        source = source_variables(self.experiment, say=self.session.display.say)
+        with self.session.clock.stage("compile"):
+            draw = jax.jit(partial(state_from, self.pattern), compiler_options=once_options())
+            keys = [key_for(member.config.seed, Purpose.INIT) for member in self.members]
+            computed = computed_parameters(self.pattern)
+            return [on_host(draw(key, source, computed)) for key in keys]
 
     def _template(self) -> dict[str, PyTree]:
         stacked = jax.tree.map(
@@ -139,10 +139,10 @@ class PopulationRun(Run):
             abstract_state(self.pattern),
         )
         names = ("last", "best") if self.experiment.dataset.validation else ("last",)
-        return {name: abstract(stacked, self.sharding) for name in names}
+        sharding = SingleDeviceSharding(self.experiment.mesh.devices.flat[0])
+        return {name: abstract(stacked, sharding) for name in names}
 
-    def _recall(self, saved: dict[str, PyTree]) -> list[PyTree]:
-        known = self.checkpoints.metrics(self.start_step)["members"]
+    def _recall(self, saved: dict[str, PyTree], known: list[dict]) -> list[PyTree]:
         lasts = split_tree(saved["last"])
         bests = split_tree(saved["best"]) if "best" in saved else lasts
         for member, *held in zip(self.members, known, lasts, bests, strict=True):
@@ -155,90 +155,57 @@ class PopulationRun(Run):
     def _going(self) -> list[Member]:
         return [member for member in self.members if not member.ended]
 
-    # The program, and what it computes.
-
     def _seat(self, states: Sequence[PyTree]) -> PyTree:
         """Returns the seated members' states as the program takes them, compiled if need be."""
-        configs = [member.config for member in self._seated()]
-        new = self.program is None or not self.program.takes_any_number
+        configs, clock = [member.config for member in self._seated()], self.session.clock
+        new = self.seats is None or not self.seats.program.takes_any_number
         if new:
-            options = compiler_options(self.pattern.config.train, jax.default_backend())
-            self.program = make_program(self.strategy, len(states), self.devices, options)
-            self.experiment = dataclasses.replace(self.experiment, mesh=self.program.mesh)
-            super()._place_data()
-        self.feeder = MembersFeeder(
-            self.experiment.dataset.train,
-            seeds=[config.seed for config in configs],
-            batch_size=self.experiment.config.data.batch_size,
-            sharding=self.sharding,
-        )
-        self.own = self.program.place(own_inputs(configs, self.fields))
-        self.feed, self.key = None, None  # the keys are the members' own
-        placed = self.program.place(states)
+            self.seats = self.feeder = None  # room on the devices for the next ones
+            with clock.stage("data"):
+                self.seats = Seats(self.pattern, self.fields, self.strategy, len(configs))
+            mesh = self.seats.program.mesh
+            self.experiment = dataclasses.replace(self.experiment, mesh=mesh)
+        placed = self.seats.fill(configs, states)
+        self.feeder = self.seats.feeder
         if new:
-            self._compile(placed)
+            self.session.display.say(f"compiling for {len(configs)} members …")
+            with clock.stage("compile"):
+                self.seats.compile(placed)
         return placed
 
-    def _compile(self, states: PyTree) -> None:
-        count = len(self._seated())
-        self.display.say(f"compiling for {count} members …")
-        with self.clock.stage("compile"):
-            self._take_up(self.feeder(0))
-            example = (states, self.own, self.shared)
-            step = member_step(self.pattern)
-            self.compiled_step = self.program.compile(step, example, donate=True)
-            example = (states, self.program.place([()] * count), next(iter(self.test)))
-            look = test = self.program.compile(member_eval_step(self.pattern), example)
-            if self.pattern.config.data.test_views:
-                step = member_eval_step(self.pattern, test_views=True)
-                test = self.program.compile(step, example)
-            self.programs = Programs({1: self._train_step}, look, test)
+    def begin(self, state: PyTree, writers: Writers) -> None:
+        """Takes note of where rows go."""
+        self.writers = writers
 
-    def _take_up(self, feed: Feed) -> None:
-        """Hands each member its order of the examples, once an epoch."""
-        if feed is not self.feed:
-            self.own = self.program.with_rows(self.own, "order", feed.order)
-            self.feed, self.shared = feed, feed._replace(order=())
-
-    def _train_step(self, states: PyTree, feed: Feed, key: None) -> tuple[PyTree, PyTree]:
-        self._take_up(feed)
-        return self.compiled_step(states, self.own, self.shared)
-
-    def _evaluated(
-        self, step: Callable, states: PyTree, batches: EvalBatches, split: Split
-    ) -> list[dict[str, float]]:
-        """Returns the exact metrics on a split of each state."""
-        with self.clock.stage("evaluate"):
-            nothing = self.program.place([()] * len(self._seated()))
-            outputs = [step(states, nothing, batch)[0] for batch in batches]
-            sums = zip(*map(self.program.split, jax.device_get(outputs)), strict=True)
-            totals = [merge(each) for each in sums]
-        if any(total["examples"] != len(split) for total in totals):
-            raise AssertionError(f"not every member was evaluated on {len(split)} examples")
-        return [compute(total) for total in totals]
+    def take_steps(self, state: PyTree, feed: PyTree, count: int) -> tuple[PyTree, PyTree]:
+        """Returns the states after one step, and the members' sums."""
+        return self.seats.take_step(state, feed)
 
     # At the end of every row's steps.
 
-    def _look(
-        self, step: int, state: PyTree, sums: list, since: float, writers: Writers, *, save: bool
-    ) -> PyTree:
-        before = self._going()
+    def look(self, step: int, state: PyTree, sums: list, seconds: float, *, save: bool) -> PyTree:
+        """Writes a row, evaluates, ends members and saves; returns the state to go on with."""
+        before, self.last_step = self._going(), step
         self._take_in(sums)
         images = len(before) * len(sums) * self.experiment.config.data.batch_size
-        speed = images / (self._train_seconds() - since)
         rows = {m.number: self._means(m, step) for m in before if not self._diverged(m, step)}
         improved = self._validate(step, state, rows)
-        self._write(step, rows, speed, writers)
+        self._write(step, rows, images / seconds)
         self._end_some(step, rows)
         return self._keep(step, state, before, improved, save=save)
 
-    def _hold(self, step: int, state: PyTree, sums: list, *_: Any, **__: Any) -> PyTree:
-        self._take_in(sums)  # judged at the next row, as by a run that goes on
-        return self._keep(step, state, self._going(), [], save=True)
+    def hold(self, step: int, state: PyTree, sums: list) -> None:
+        """Saves between two rows; the members are judged at the next, as by a run that goes on."""
+        self._take_in(sums)
+        self._keep(step, state, self._going(), [], save=True)
+
+    def is_over(self, step: int) -> bool:
+        """Tells whether no member goes on."""
+        return not self._going()
 
     def _take_in(self, sums: list) -> None:
         """Adds the steps' sums to those of their members, as numbers that a checkpoint keeps."""
-        by_seat = zip(*map(self.program.split, sums), strict=True)
+        by_seat = zip(*map(self.seats.program.split, sums), strict=True)
         for member, own in zip(self._seated(), by_seat, strict=True):
             if not member.ended:
                 member.sums += jax.tree.map(lambda value: np.asarray(value).item(), own)
@@ -247,11 +214,11 @@ class PopulationRun(Run):
         """Keeps the states that are to last, in a checkpoint if it is time; returns the others."""
         last = not self._going()
         ended = [member for member in before if member.ended]
-        save = save or last or step % self.checkpoint_every == 0
+        save = save or last or checkpoint_is_due(self.experiment, step)
         if not (save or better or ended):
             return state
-        with self.clock.stage("checkpoint"):
-            states = self.program.split(on_host(state))
+        with self.session.clock.stage("checkpoint"):
+            states = self.seats.program.split(on_host(state))
         host = dict(zip([m.number for m in self._seated()], states, strict=True))
         for member in better:
             member.best_state = host[member.number]
@@ -260,7 +227,7 @@ class PopulationRun(Run):
         state = state if last else self._without_ended(state, host)
         if save:
             known = {"members": [member.progress() for member in self.members]}
-            self.saving.save(step, self._tree(host), known)
+            self.session.saving.save(step, self._tree(host), known)
         return state
 
     def _means(self, member: Member, step: int) -> Row:
@@ -278,9 +245,6 @@ class PopulationRun(Run):
         bests = [member.best_state if member.best else last for member, last in pairs]
         return {"last": stack_trees(lasts), "best": stack_trees(bests)}
 
-    def _out_of_patience(self, step: int) -> bool:
-        return not self._going()
-
     def _diverged(self, member: Member, step: int) -> bool:
         """Ends the member if it was frozen in one of the steps since the last row."""
         frozen = [each["frozen"] for each in member.sums]
@@ -295,11 +259,11 @@ class PopulationRun(Run):
 
     def _validate(self, step: int, state: PyTree, rows: dict[int, Row]) -> list[Member]:
         """Adds the validation metrics to the rows if they are due; returns who improved."""
-        split, improved = self.experiment.dataset.validation, []
-        last = step == self.experiment.steps
-        if not split or not rows or not (last or step % self.eval_every == 0):
-            return []
-        evaluated = self._evaluated(self.programs.evaluate, state, self.validation, split)
+        improved, wanted = [], rows and self.experiment.dataset.validation
+        if not wanted or not evaluation_is_due(self.experiment, step):
+            return improved
+        with self.session.clock.stage("evaluate"):
+            evaluated = self.seats.validate(state)
         least = self.experiment.config.train.min_change
         for member, metrics in zip(self._seated(), evaluated, strict=True):
             if member.number in rows:
@@ -315,12 +279,13 @@ class PopulationRun(Run):
             for member in going:
                 member.ended, member.last_step = FINISHED, step
             return
+        every = evaluations_every(self.experiment)
         ends = endings(
             going,
             step,
             {i: row.get("validation_accuracy", math.nan) for i, row in rows.items()},
-            patience=config.train.patience * self.eval_every,
-            halvings=rungs(config.population.halving, self.experiment.steps, self.eval_every),
+            patience=config.train.patience * every,
+            halvings=rungs(config.population.halving, self.experiment.steps, every),
             members=len(self.members),
         )
         for number, (why, text) in ends.items():
@@ -329,26 +294,26 @@ class PopulationRun(Run):
     def _end(self, member: Member, step: int, why: str, text: str) -> None:
         member.ended, member.last_step = why, step
         what = describe(member.config, self.fields)
-        self.display.say(f"member {member.number} ({what}) ends at step {step}: {text}")
+        self.session.display.say(f"member {member.number} ({what}) ends at step {step}: {text}")
 
     def _without_ended(self, state: PyTree, host: dict[int, PyTree]) -> PyTree:
         going, seats = self._going(), self._seated()
-        few = len(going) if self.program.takes_any_number else 2 * len(going)
+        few = len(going) if self.seats.program.takes_any_number else 2 * len(going)
         if few > len(seats) or len(going) == len(seats):
             return state
         for member in self.members:
             member.seated = not member.ended
         return self._seat([host[member.number] for member in going])
 
-    def _write(self, step: int, rows: dict[int, Row], speed: float, writers: Writers) -> None:
+    def _write(self, step: int, rows: dict[int, Row], speed: float) -> None:
         """Writes the means over the members that go on, and each one's own numbers."""
         if not rows:
             return
         means = mean_row(list(rows.values()))
-        row = {**self._position(step), **means, "images_per_second": speed}
-        self.display.row(row, self.experiment.steps)
-        with self.saving.heeding_errors():
-            writers.write(row | {"members": [rows.get(m.number) for m in self.members]})
+        row = {**position(self.experiment, step), **means, "images_per_second": speed}
+        self.session.display.row(row, self.experiment.steps)
+        with self.session.saving.heeding_errors():
+            self.writers.write(row | {"members": [rows.get(m.number) for m in self.members]})
 
     # After the last step.
 
@@ -360,41 +325,45 @@ class PopulationRun(Run):
                 "checkpoint. Try a lower optim.learning_rate, optim.clip_norm or "
                 "train.skip_nonfinite"
             )
-        tests = self._tested()
-        self.saving.settle()
-        with self.clock.stage("checkpoint"):
+        with self.session.clock.stage("evaluate"):
+            tests = self.seats.test([member.to_test() for member in self.members])
+        self.session.saving.settle()
+        with self.session.clock.stage("checkpoint"):
             pairs = zip(self.members, tests, strict=True)
             results = [self._member_result(member, test) for member, test in pairs]
             for member, result in zip(self.members, results, strict=True):
-                write_member(self.workdir, member, result)
-        taken = sum(max(0, member.last_step - self.start_step) for member in self.members)
+                write_member(self.session.workdir, member, result)
         return {
-            **self._outcome(self.experiment.config, self.last_step, 0, None),
+            **self._outcome(self.experiment.config, steps=self.last_step, skipped=0, best=None),
             "strategy": self.strategy,
-            **self._costs(taken),
+            **self._costs(sum(map(self._steps_taken, self.members))),
             **summary(results, combinations(self.experiment.config.population)),
         }
 
-    def _tested(self) -> list[dict[str, float]]:
-        """Returns the metrics on the test split of each member, in groups that fill the program."""
-        states = [member.to_test() for member in self.members]
-        size, found = len(self._seated()), []
-        for i in range(0, len(states), size):
-            group = states[i : i + size]
-            group += group[-1:] * (size - len(group))
-            placed = self.program.place(group)
-            test = self.experiment.dataset.test
-            found += self._evaluated(self.programs.test, placed, self.test, test)
-        return found[: len(states)]
-
     def _member_result(self, member: Member, test: dict[str, float]) -> dict[str, Any]:
-        flat, skipped = flatten(member.config), int(member.state.skipped)
+        flat = flatten(member.config)
         return {
             "member": member.number,
             "values": {path: flat[path] for path in self.fields},
             "ended": member.ended,
             "stopped_early": member.ended == PATIENCE,
-            **self._outcome(member.config, member.last_step, skipped, member.best),
+            **self._outcome(
+                member.config,
+                steps=member.last_step,
+                skipped=int(member.state.skipped),
+                best=member.best,
+            ),
             **{f"test_{name}": value for name, value in test.items()},
-            **self._costs(max(0, member.last_step - self.start_step)),
+            **self._costs(self._steps_taken(member)),
         }
+
+    def _outcome(self, config: Config, **facts: Any) -> dict[str, Any]:
+        facts |= {"parameters": self.parameters, "resumed_from": self.start_step}
+        return outcome(self.experiment, config, **facts)
+
+    def _costs(self, steps: int) -> dict[str, Any]:
+        return costs(self.experiment, self.session.clock.seconds(), steps)
+
+    def _steps_taken(self, member: Member) -> int:
+        """Returns how many steps the member took in this process."""
+        return max(0, member.last_step - self.start_step)

@@ -1,8 +1,6 @@
 """A whole population in process: what it leaves, and that stopping it anywhere changes nothing."""
 
-import os
 import shutil
-import signal
 
 import jax
 import numpy as np
@@ -10,16 +8,15 @@ import pytest
 
 from cnn_jax.config import Population
 from cnn_jax.errors import InputError, RunError
-from cnn_jax.training.interruption import Stopped
 from cnn_jax.training.loop import train_and_evaluate
 from cnn_jax.training.population.directories import find_member
 from cnn_jax.training.population.members import member_configs
 from cnn_jax.training.population.results import summary
 from cnn_jax.training.population.run import train_population
-from cnn_jax.training.progress import Display
 from cnn_jax.training.run_directory import read_config, read_json
 from cnn_jax.training.writers import read_rows
 from cnn_jax.whole_files import strict
+from tests.training.interrupted import crash, interrupted, sigterm
 from tests.training.tiny import saved_state, tiny_config
 
 pytestmark = pytest.mark.usefixtures("optax_promotes")
@@ -39,29 +36,9 @@ HALVED = config_of(
 )
 
 
-class Crash(Exception):
-    pass
-
-
-def crash():
-    raise Crash
-
-
-def sigterm():
-    os.kill(os.getpid(), signal.SIGTERM)
-
-
 def stop_at(config, workdir, step, act=crash):
     """Trains until the step is taken, then acts."""
-    advance = Display.advance
-
-    def acting(self, at):
-        advance(self, at)
-        if at == step:
-            act()
-
-    with pytest.MonkeyPatch.context() as patch, pytest.raises((Crash, Stopped)):
-        patch.setattr(Display, "advance", acting)
+    with interrupted(step, act):
         train_population(config, workdir)
 
 
