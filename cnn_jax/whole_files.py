@@ -39,7 +39,7 @@ def write_text(path: Path, text: str) -> None:
     # A path that is no text has surrogates; as backslashes they are what JSON writes for them.
     with (
         replacing(path) as scratch,
-        open(scratch, "w", encoding="utf-8", errors="backslashreplace") as file,
+        open(scratch, "w", encoding="utf-8", errors="backslashreplace", newline="") as file,
     ):
         file.write(text)
         file.flush()

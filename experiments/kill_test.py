@@ -27,11 +27,11 @@ from absl import flags
 
 from cnn_jax.config import Config
 from cnn_jax.errors import RunError
+from cnn_jax.metric_rows import METRICS, read_rows
 from cnn_jax.training.checkpoint import Checkpoints
 from cnn_jax.training.loop import train_and_evaluate
-from cnn_jax.training.run_directory import METRICS, RESULT, read_json
+from cnn_jax.training.run_directory import RESULT, read_json
 from cnn_jax.training.setup import abstract_state, build_experiment
-from cnn_jax.training.writers import read_rows
 from experiments import command_line, configs
 
 SAVE_EVERY = 5  # steps

@@ -42,7 +42,8 @@ def places(workers: int, *, share: bool = False) -> list[Place]:
             f"{kind}{'' if len(devices) == 1 else 's'} here; take --workers={len(devices)}, or "
             "--share to let several use one"
         )
-    return [_place(kind, part, workers) for part in divide(devices, workers)]
+    sharing = -(-workers // len(devices))
+    return [_place(kind, part, sharing) for part in divide(devices, workers)]
 
 
 def available() -> tuple[str, list[str]]:
@@ -76,14 +77,13 @@ def divide(devices: Sequence[str], workers: int) -> list[list[str]]:
     return [list(devices[a:b]) for a, b in itertools.pairwise(ends)]
 
 
-def _place(kind: str, devices: Sequence[str], workers: int) -> Place:
+def _place(kind: str, devices: Sequence[str], sharing: int) -> Place:
+    """Returns the place of a worker with devices that as many share, at most."""
     if kind == "core":
         threads = str(len(devices))
         return Place(dict.fromkeys(_THREADS, threads), [int(core) for core in devices])
     names = ",".join(devices)
     if kind == "GPU":
-        _, everything = available()
-        sharing = -(-workers // len(everything))
         share = {"XLA_PYTHON_CLIENT_MEM_FRACTION": f"{0.9 / sharing:.2f}"} if sharing > 1 else {}
         return Place({"CUDA_VISIBLE_DEVICES": names} | share)
     alone = _ONE_TPU_PROCESS if len(devices) == 1 else {}

@@ -1,4 +1,4 @@
-"""Which runs share a training command: the one place that decides it.
+"""The training commands of a group of trials, and the runs that each makes.
 
 A sweep asks for points and trains each with several seeds. A command trains one of these runs, or
 several as a population.
@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cnn_jax.metric_rows import METRICS, read_rows
 from launch.command_line import LaunchError
 from launch.objectives import Objective
 from launch.together import Group, population_flags
-from launch.training import field_flags, read_result, read_rows
+from launch.training import field_flags, read_result
 from launch.trials import Point, Settings
 
 
@@ -90,7 +91,7 @@ def _alone(point: Point, seed: int, settings: Settings) -> Job:
 
 def rows_so_far(job: Job) -> list[list[dict[str, float]]]:
     """Returns the metric rows of each of a job's runs, in the order of its members."""
-    rows = read_rows(job.workdir)
+    rows = read_rows(job.workdir / METRICS)
     return [_own(rows, member.number) for member in job.members]
 
 
@@ -112,7 +113,7 @@ def record(job: Job, member: Member, objectives: Sequence[Objective]) -> dict[st
       Diverged: it has not come to its end.
       LaunchError: it has not measured an objective.
     """
-    rows, result = read_rows(member.directory), read_result(member.directory)
+    rows, result = read_rows(member.directory / METRICS), read_result(member.directory)
     if result.get("ended") == "diverged":
         raise Diverged(f"seed {member.seed} diverged at step {result['steps']}: see {job.log.name}")
     return {

@@ -4,14 +4,14 @@ import json
 import os
 import platform
 import shlex
-import subprocess
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from cnn_jax.git import git_commit
+from cnn_jax.whole_files import write_json
 from launch.command_line import LaunchError
-from launch.whole_files import write_json
 
 MANIFEST = "manifest.json"
 
@@ -22,7 +22,7 @@ def write_manifest(workdir: Path, command: Sequence[str], **ids: Any) -> Mapping
     entry = {
         "command": shlex.join(command),
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": commit(),
+        "commit": git_commit(Path(__file__).parent),
         "host": platform.node(),
         "process": os.getpid(),
         **ids,
@@ -47,20 +47,3 @@ def read_manifest(workdir: Path) -> list[Mapping[str, Any]]:
     if not isinstance(entries, list):
         raise LaunchError(f"{path} is damaged; move it away")
     return entries
-
-
-def commit() -> str | None:
-    """Returns the commit of this code, with "+changes" if files differ; None without git."""
-    command = ["git", "describe", "--always", "--abbrev=40", "--dirty=+changes", "--exclude=*"]
-    try:
-        answer = subprocess.run(
-            command,
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return answer.stdout.strip()

@@ -42,8 +42,7 @@ class Objective(NamedTuple):
 
     def curve(self, rows: Sequence[Mapping[str, float]]) -> list[float]:
         """Returns its values in a run's metric rows, in their order."""
-        values = (row[self.name] for row in rows if self.name in row)
-        return [math.nan if value is None else value for value in values]
+        return [row[self.name] for row in rows if self.name in row]
 
     def value(self, rows: Sequence[Mapping[str, float]], result: Mapping[str, Any]) -> float:
         """Returns its value for a finished run.

@@ -9,9 +9,9 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from cnn_jax.spread import spread
+from cnn_jax.whole_files import write_json, write_text
 from launch.objectives import Objective
-from launch.spread import spread
-from launch.whole_files import write_json, write_text
 
 
 def fields(study: optuna.Study) -> list[str]:

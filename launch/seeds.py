@@ -14,8 +14,8 @@ from pathlib import Path
 
 from absl import flags
 
+from cnn_jax.spread import spread
 from launch import command_line
-from launch.spread import spread
 from launch.training import Training, check, is_population
 
 _SEEDS = flags.DEFINE_integer("seeds", 5, "how many, from --config.seed on", lower_bound=1)

@@ -31,14 +31,13 @@ def field_flags(fields: Mapping[str, Any]) -> list[str]:
     return [f"--config.{name}={text(value)}" for name, value in fields.items()]
 
 
-def check(arguments: Sequence[str], variants: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
+def check(arguments: Sequence[str]) -> dict[str, Any]:
     """Returns the complete config of a training command's arguments, which trains nothing.
 
     Raises:
-      LaunchError: the training command would refuse them, or refuse them with the fields of one of
-        the variants set as well.
+      LaunchError: the training command would refuse them.
     """
-    return check_together(arguments, variants)[0]
+    return check_together(arguments)[0]
 
 
 def check_together(
@@ -47,7 +46,8 @@ def check_together(
     """Returns as `check` does, and in what runs that are trained together may differ.
 
     Raises:
-      LaunchError: as `check` does.
+      LaunchError: as `check` does, or the command would refuse them with the fields of one of the
+        variants set as well.
     """
     also = [f"--also={shlex.join(field_flags(fields))}" for fields in variants]
     said = said_by("experiments.train", *arguments, "--check", "--variable", *also)
@@ -117,11 +117,6 @@ class Training:
                 preexec_fn=lambda: _prepare(place.cpus),
             )
 
-    @property
-    def pid(self) -> int:
-        """The id of its process."""
-        return self._process.pid
-
     def poll(self) -> int | None:
         """Returns the exit code, None while it runs; below zero it was ended by that signal."""
         return self._process.poll()
@@ -145,13 +140,6 @@ class Training:
         with open(self._log, errors="replace") as file:
             file.seek(self._begin)
             return _last_line(file.read()).removeprefix("error: ")
-
-
-def read_rows(workdir: Path) -> list[dict[str, float]]:
-    """Returns the metric rows of a run directory so far; a line half written is left out."""
-    path = workdir / "metrics.jsonl"
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
-    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
 
 
 def read_result(workdir: Path) -> dict[str, Any] | None:

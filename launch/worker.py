@@ -8,10 +8,11 @@ from collections.abc import Callable, Generator, Iterator
 
 from optuna.trial import TrialState
 
+from cnn_jax.metric_rows import METRICS, read_rows
 from launch.command_line import STOPPED, LaunchError
 from launch.devices import Place
 from launch.jobs import Diverged, Job, Member, plan, record, rows_so_far, trained_config
-from launch.training import Training, read_result, read_rows
+from launch.training import Training, read_result
 from launch.trials import Point, Trials
 
 Say = Callable[..., None]  # say(text), say(text, finished=number of the trial)
@@ -141,7 +142,7 @@ def _failed(
     trials: Trials, points: list[Point], job: Job, said: str, place: Place, say: Say
 ) -> Generator[None, None, None]:
     """Settles points whose command has failed; those that share it may do better alone."""
-    reason, at_once = said.replace(str(job.workdir), "DIR"), not read_rows(job.workdir)
+    reason, at_once = said.replace(str(job.workdir), "DIR"), not read_rows(job.workdir / METRICS)
     if job.runs == 1:
         return _fail(trials, points[0], reason, say, at_once=at_once)
     say(f"{_named(points)}: together they failed, each run is tried alone: {reason}")

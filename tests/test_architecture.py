@@ -38,13 +38,21 @@ FORBIDDEN = {
     ],
     "cnn_jax.training.step": ["cnn_jax.data", "cnn_jax.training.checkpoint"],
     "cnn_jax.analysis": ["cnn_jax.training.loop", "cnn_jax.training.single_run"],
-    "launch": ["cnn_jax", "experiments"],
+    "launch": ["experiments"],
 }
 # These alone may know both the data and the models.
 SEE_EVERYTHING = {
     "cnn_jax.training.network",
     "cnn_jax.training.setup",
     "cnn_jax.training.predictor",
+}
+# What of the library needs no jax.
+LIGHT = {
+    "cnn_jax.cpus",
+    "cnn_jax.git",
+    "cnn_jax.metric_rows",
+    "cnn_jax.spread",
+    "cnn_jax.whole_files",
 }
 SLOW_OR_FOREIGN = {"tensorflow", "torch", "keras", "sklearn", "matplotlib", "pandas"}
 
@@ -90,6 +98,22 @@ def test_models_import_layers_and_flax_alone(module):
     for name in _imports(module):
         is_ours = name == "cnn_jax" or any(_within(name, each) for each in ours)
         assert is_ours or name.split(".")[0] in known, name
+
+
+@pytest.mark.parametrize("module", [m for m in FILES if _within(m, "launch")])
+def test_launch_composes_commands_and_brings_no_jax(module):
+    for name in _imports(module):
+        library = ".".join(name.split(".")[:2])
+        if _within(library, "cnn_jax"):
+            assert library in LIGHT, name
+
+
+@pytest.mark.parametrize("module", sorted(LIGHT))
+def test_what_launch_takes_of_the_library_is_light(module):
+    known = {"cnn_jax", "scipy"} | sys.stdlib_module_names
+    for name in _imports(module):
+        assert name.split(".")[0] in known, name
+        assert not _within(name, "cnn_jax") or ".".join(name.split(".")[:2]) in LIGHT, name
 
 
 @pytest.mark.parametrize("module", FILES)

@@ -17,7 +17,7 @@ from cnn_jax.analysis.run_report import (
     value_text,
     write_report,
 )
-from cnn_jax.training.metrics import spread
+from cnn_jax.spread import spread
 
 Group = tuple[str, Sequence[RunRecord]]
 

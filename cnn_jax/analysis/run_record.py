@@ -10,15 +10,8 @@ from jaxtyping import Float
 
 from cnn_jax.config import Config, flatten, placement_fields
 from cnn_jax.data.spec import Spec
-from cnn_jax.training.run_directory import (
-    DATASET,
-    METRICS,
-    RESULT,
-    read_config,
-    read_json,
-    read_spec,
-)
-from cnn_jax.training.writers import Row, read_rows
+from cnn_jax.metric_rows import METRICS, Row, read_rows
+from cnn_jax.training.run_directory import DATASET, RESULT, read_config, read_json, read_spec
 
 _FEW_FIELDS = 2  # that a name can hold
 

@@ -1,8 +1,7 @@
 """Metrics are sums that merge; the division comes last, on the host."""
 
 import math
-import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 
 import jax.numpy as jnp
 import numpy as np
@@ -86,18 +85,3 @@ def score(metrics: Mapping[str, float], monitor: str) -> float:
     -0.5
     """
     return -metrics["loss"] if monitor == "loss" else metrics[monitor]
-
-
-def spread(values: Sequence[float]) -> dict[str, float | int | None]:
-    """Returns n, mean, standard deviation (n - 1) and half the mean's 95% confidence interval.
-
-    >>> spread([0.5])
-    {'n': 1, 'mean': 0.5, 'std': None, 'ci95': None}
-    """
-    from scipy.special import stdtrit  # here: the main job needs no SciPy
-
-    n, mean = len(values), statistics.fmean(values)
-    if n < 2:
-        return {"n": n, "mean": mean, "std": None, "ci95": None}
-    std = statistics.stdev(values)
-    return {"n": n, "mean": mean, "std": std, "ci95": float(stdtrit(n - 1, 0.975)) * std / n**0.5}

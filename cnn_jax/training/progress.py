@@ -3,7 +3,7 @@
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from cnn_jax.training.writers import Row
+from cnn_jax.metric_rows import Row
 
 _COLUMNS = {
     "train_loss": ("loss {:.4f}", 11),

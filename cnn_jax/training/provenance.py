@@ -2,7 +2,6 @@
 
 import platform
 import resource
-import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -10,6 +9,8 @@ from typing import Any
 
 import jax
 from jax.sharding import Mesh
+
+from cnn_jax.git import git_commit
 
 _PACKAGES = ("cnn_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
@@ -77,15 +78,3 @@ def _version(package: str) -> str | None:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
-
-
-def git_commit(directory: Path) -> str | None:
-    """Returns the commit a directory is at, with "+changes" if files differ; None without git."""
-    command = ["git", "describe", "--always", "--abbrev=40", "--dirty=+changes", "--exclude=*"]
-    try:
-        answer = subprocess.run(
-            command, cwd=directory, capture_output=True, text=True, check=True, timeout=10
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return answer.stdout.strip()

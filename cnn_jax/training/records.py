@@ -5,12 +5,12 @@ from typing import Any
 import jax
 
 from cnn_jax.config import Config
+from cnn_jax.metric_rows import Row
 from cnn_jax.training import provenance
 from cnn_jax.training.feeding import feed_line
 from cnn_jax.training.metrics import compute, score
 from cnn_jax.training.parallel import once_options
 from cnn_jax.training.setup import Experiment
-from cnn_jax.training.writers import Row
 
 
 def introduction(experiment: Experiment, parameters: int) -> str:

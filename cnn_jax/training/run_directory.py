@@ -22,7 +22,7 @@ from cnn_jax.data.spec import Spec
 from cnn_jax.errors import InputError, RunError
 from cnn_jax.whole_files import write_json, write_text
 
-CONFIG, RESULT, DATASET, METRICS = "config.json", "result.json", "dataset.json", "metrics.jsonl"
+CONFIG, RESULT, DATASET = "config.json", "result.json", "dataset.json"
 NORMALIZATION, LOCK, MEMBERS = "normalization.npz", ".lock", "members"
 
 

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
+from cnn_jax.metric_rows import Row
 from cnn_jax.models.registry import count_parameters
 from cnn_jax.placement import replicated
 from cnn_jax.training.cadence import (
@@ -28,7 +29,7 @@ from cnn_jax.training.records import costs, introduction, outcome, position, tra
 from cnn_jax.training.session import Run, Session
 from cnn_jax.training.setup import Experiment, abstract_state, initial_state, source_variables
 from cnn_jax.training.state import Purpose, TrainState, key_for, model_variables
-from cnn_jax.training.writers import Row, Writers
+from cnn_jax.training.writers import Writers
 
 
 class SingleRun(Run):

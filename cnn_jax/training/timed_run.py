@@ -14,11 +14,11 @@ from cnn_jax.config_checks import validate
 from cnn_jax.data.resident import Feeder
 from cnn_jax.errors import InputError
 from cnn_jax.placement import replicated
+from cnn_jax.spread import spread
 from cnn_jax.training.cadence import calls, steps_at_once
 from cnn_jax.training.device_steps import check_shares
 from cnn_jax.training.evaluation import evaluate
 from cnn_jax.training.feeding import eval_batches, make_feeder
-from cnn_jax.training.metrics import spread
 from cnn_jax.training.programs import compile_programs
 from cnn_jax.training.setup import build_experiment, computed_parameters, state_from
 from cnn_jax.training.state import Purpose, key_for, model_variables

@@ -3,7 +3,7 @@
 from cnn_jax.analysis.comparison import accuracy_spread, named_groups, plus_minus, write_comparison
 from cnn_jax.analysis.run_record import read_record
 from cnn_jax.config import Config, Optim, Train
-from cnn_jax.training.metrics import spread
+from cnn_jax.spread import spread
 from cnn_jax.training.run_directory import create_run
 from cnn_jax.whole_files import write_json
 from tests.analysis.html import Page

@@ -9,10 +9,10 @@ import jax
 import numpy as np
 import pytest
 
+from cnn_jax.metric_rows import read_rows
 from cnn_jax.training.loop import train_and_evaluate
 from cnn_jax.training.processes import HEARTBEAT_SECONDS
 from cnn_jax.training.run_directory import read_config, read_json
-from cnn_jax.training.writers import read_rows
 from tests.experiments.command import Together
 from tests.training.tiny import saved_state
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cnn_jax.metric_rows import read_rows
 from cnn_jax.training.run_directory import read_json
-from cnn_jax.training.writers import read_rows
 from tests.data.fakes import prepare_imagenet
 from tests.experiments.command import run_all
 

@@ -8,8 +8,8 @@ import jax
 import numpy as np
 import pytest
 
+from cnn_jax.metric_rows import read_rows
 from cnn_jax.training.run_directory import read_config, read_json
-from cnn_jax.training.writers import read_rows
 from experiments import configs
 from tests.data.fakes import prepare_fake
 from tests.experiments.command import contents, finish, run_all, start

@@ -1,5 +1,10 @@
 """Sweeps of the fake training command: what they are, running them, and what they have done."""
 
+import os
+import signal
+import time
+
+from cnn_jax.metric_rows import METRICS
 from launch import pool
 from launch.devices import Place
 from launch.objectives import parse_objectives
@@ -32,6 +37,20 @@ def run(given, workers=1, **options):
     trials = pool.open_trials(given, **options)
     pool.run(trials, [Place()] * workers, "the command")
     return trials
+
+
+def kill_while_training(given, place, **options):
+    """Runs a sweep in a process of its own and kills that once a run has written a row."""
+    pid = os.fork()
+    if not pid:
+        try:
+            run(given, **options)
+        finally:
+            os._exit(1)
+    while not list(place.rglob(METRICS)):
+        time.sleep(0.01)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
 
 
 def starts(place):

@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 from launch import pool, results
 from launch.command_line import LaunchError
 from launch.devices import Place
-from tests.launch.sweeps import run, settings, starts, states
+from tests.launch.sweeps import kill_while_training, run, settings, starts, states
 
 pytestmark = pytest.mark.usefixtures("no_page")
 
@@ -205,16 +205,7 @@ def test_a_line_that_a_full_disk_has_torn_is_dropped(fake_train):
 def test_a_sweep_that_is_killed_leaves_its_trial_to_another(fake_train):
     """Killed itself, not its training process, which is stopped by that."""
     given = settings(fake_train, "model.name=waits")
-    pid = os.fork()
-    if not pid:
-        try:
-            run(given)
-        finally:
-            os._exit(1)
-    while not list(fake_train.rglob("metrics.jsonl")):
-        pass
-    os.kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
+    kill_while_training(given, fake_train)
     assert states(pool.open_trials(given)) == ["RUNNING"]
     assert states(run(given)) == ["COMPLETE"]
     assert starts(fake_train) == {"0000/seed_0": 2}

@@ -3,7 +3,6 @@
 import getpass
 import os
 import shutil
-import signal
 import subprocess
 import tempfile
 from pathlib import Path
@@ -15,7 +14,7 @@ from launch import pool
 from launch.command_line import LaunchError
 from launch.devices import Place
 from launch.storage import open_storage
-from tests.launch.sweeps import run, settings, starts, states
+from tests.launch.sweeps import kill_while_training, run, settings, starts, states
 
 psycopg = pytest.importorskip("psycopg")
 _DEBIAN = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
@@ -103,16 +102,7 @@ def test_two_machines_share_a_sweep_and_its_trials(server, fake_train):
 def test_silent_trials_are_given_back_and_resumed(server, fake_train, rates, where):
     params = "model.name=waits", f"optim.learning_rate={rates}"
     given, study = settings(fake_train, *params, together=2), f"silent{len(rates)}"
-    pid = os.fork()
-    if not pid:
-        try:
-            run(given, storage=server, study=study, grace=2)
-        finally:
-            os._exit(1)
-    while not list(fake_train.rglob("metrics.jsonl")):
-        pass
-    os.kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
+    kill_while_training(given, fake_train, storage=server, study=study, grace=2)
     trials = run(given, storage=server, study=study, grace=2)
     count = given.trials
     assert states(trials) == ["FAIL"] * count + ["COMPLETE"] * count

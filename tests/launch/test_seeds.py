@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from launch.spread import spread
+from cnn_jax.spread import spread
 from tests.launch.command import run_all
 
 ARGUMENTS = [

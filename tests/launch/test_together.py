@@ -1,7 +1,5 @@
 """Runs that share a training command come to what they would have come to alone."""
 
-import os
-import signal
 import sys
 
 import pytest
@@ -10,7 +8,7 @@ from optuna.trial import TrialState
 from launch import pool
 from launch.together import Group, Variable
 from launch.trials import Trials
-from tests.launch.sweeps import run, settings, starts, states
+from tests.launch.sweeps import kill_while_training, run, settings, starts, states
 
 pytestmark = pytest.mark.usefixtures("no_page")
 
@@ -108,16 +106,7 @@ def test_those_that_die_again_and_again_are_tried_alone_before_they_fail(fake_tr
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the training process goes on")
 def test_a_sweep_that_is_killed_leaves_its_group_to_another(fake_train):
     given = settings(fake_train, "model.name=waits", RATES, together=16)
-    pid = os.fork()
-    if not pid:
-        try:
-            run(given)
-        finally:
-            os._exit(1)
-    while not list(fake_train.rglob("metrics.jsonl")):
-        pass
-    os.kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
+    kill_while_training(given, fake_train)
     assert states(pool.open_trials(given)) == ["RUNNING"] * 3
     assert states(run(given, workers=2)) == ["COMPLETE"] * 3
     assert starts(fake_train) == {"0000/together_0": 2}

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from cnn_jax.config import Augment
+from cnn_jax.metric_rows import read_rows
 from cnn_jax.training.loop import train_and_evaluate
-from cnn_jax.training.writers import read_rows
 from experiments import configs
 from tests.training.interrupted import interrupted, sigterm
 from tests.training.tiny import saved_state, tiny_config

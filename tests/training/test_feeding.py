@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from cnn_jax.config import Augment, Data
+from cnn_jax.metric_rows import read_rows
 from cnn_jax.training.loop import train_and_evaluate
 from cnn_jax.training.run_directory import read_json
-from cnn_jax.training.writers import read_rows
 from tests.data.fakes import prepare_fake
 from tests.training.interrupted import interrupted
 from tests.training.tiny import saved_state, tiny_config

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from cnn_jax.errors import InputError
+from cnn_jax.metric_rows import read_rows
 from cnn_jax.training.clock import Clock
 from cnn_jax.training.loop import train_and_evaluate
 from cnn_jax.training.run_directory import read_json
 from cnn_jax.training.single_run import SingleRun
-from cnn_jax.training.writers import read_rows
 from tests.training.interrupted import Crash, crash, interrupted, sigterm
 from tests.training.tiny import saved_state, tiny_config
 

@@ -9,10 +9,10 @@ import pytest
 
 from cnn_jax.config import Train
 from cnn_jax.errors import InputError
+from cnn_jax.metric_rows import read_rows
 from cnn_jax.training.cadence import calls, steps_at_once
 from cnn_jax.training.loop import train_and_evaluate
 from cnn_jax.training.setup import Experiment, build_experiment
-from cnn_jax.training.writers import read_rows
 from tests.training.tiny import saved_state, tiny_config
 
 

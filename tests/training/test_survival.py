@@ -12,6 +12,7 @@ import pytest
 
 from cnn_jax.data.normalization import Normalization
 from cnn_jax.errors import InputError, RunError
+from cnn_jax.metric_rows import read_rows
 from cnn_jax.training import checkpoint
 from cnn_jax.training.checkpoint import Checkpoints
 from cnn_jax.training.device_steps import sharded_eval_step
@@ -24,7 +25,6 @@ from cnn_jax.training.restore import restore_run
 from cnn_jax.training.run_directory import create_run, locked, read_json
 from cnn_jax.training.setup import build_experiment
 from cnn_jax.training.state import model_variables
-from cnn_jax.training.writers import read_rows
 from tests.training.interrupted import interrupted, sigterm
 from tests.training.tiny import saved_state, tiny_config
 

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from cnn_jax.errors import InputError
+from cnn_jax.metric_rows import read_rows
 from cnn_jax.training.loop import train_and_evaluate
 from cnn_jax.training.run_directory import create_run, read_json
 from cnn_jax.training.transfer import read_variables, transfer
-from cnn_jax.training.writers import read_rows
 from tests.training.tiny import saved_state, tiny_config
 
 DEVICE = jax.sharding.SingleDeviceSharding(jax.devices()[0])

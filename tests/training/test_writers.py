@@ -4,7 +4,8 @@ import resource
 import numpy as np
 import pytest
 
-from cnn_jax.training.writers import Writers, read_rows
+from cnn_jax.metric_rows import read_rows
+from cnn_jax.training.writers import Writers
 from tests.training.events import events
 
 

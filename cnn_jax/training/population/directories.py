@@ -8,11 +8,11 @@ import jax
 
 from cnn_jax.config import is_population
 from cnn_jax.errors import InputError
+from cnn_jax.metric_rows import METRICS, Row, read_rows
 from cnn_jax.training.checkpoint import Checkpoints
 from cnn_jax.training.population.standing import Member
 from cnn_jax.training.run_directory import (
     MEMBERS,
-    METRICS,
     NORMALIZATION,
     RESULT,
     create_run,
@@ -21,7 +21,7 @@ from cnn_jax.training.run_directory import (
     write_spec,
 )
 from cnn_jax.training.setup import abstract_state
-from cnn_jax.training.writers import Row, Writers, read_rows
+from cnn_jax.training.writers import Writers
 from cnn_jax.whole_files import write_json
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from cnn_jax.training.metrics import spread
+from cnn_jax.spread import spread
 from cnn_jax.training.population.standing import FINISHED, PATIENCE
 
 Result = dict[str, Any]

@@ -14,6 +14,7 @@ from jaxtyping import PyTree
 
 from cnn_jax.config import Config, flatten, with_fields
 from cnn_jax.errors import InputError, RunError
+from cnn_jax.metric_rows import Row
 from cnn_jax.models.registry import count_parameters
 from cnn_jax.training.cadence import (
     checkpoint_is_due,
@@ -58,7 +59,7 @@ from cnn_jax.training.setup import (
     with_config,
 )
 from cnn_jax.training.state import Purpose, key_for
-from cnn_jax.training.writers import Row, Writers
+from cnn_jax.training.writers import Writers
 
 
 def train_population(config: Config, workdir: Path, **options: Any) -> dict[str, Any]:

@@ -8,13 +8,13 @@ import pytest
 
 from cnn_jax.config import Population
 from cnn_jax.errors import InputError, RunError
+from cnn_jax.metric_rows import read_rows
 from cnn_jax.training.loop import train_and_evaluate
 from cnn_jax.training.population.directories import find_member
 from cnn_jax.training.population.members import member_configs
 from cnn_jax.training.population.results import summary
 from cnn_jax.training.population.run import train_population
 from cnn_jax.training.run_directory import read_config, read_json
-from cnn_jax.training.writers import read_rows
 from cnn_jax.whole_files import strict
 from tests.training.interrupted import crash, interrupted, sigterm
 from tests.training.tiny import saved_state, tiny_config
