@@ -19,9 +19,6 @@ def keep_freed_memory() -> None:
     Call it before JAX computes. Only the main thread's heap takes blocks of any size, so programs
     on a CPU run on the thread that calls them, too, and it waits for them: that costs a step about
     0.2 ms, in which the next was prepared. See `run_side_by_side`.
-
-    >>> from experiments.host_memory import keep_freed_memory
-    >>> keep_freed_memory()
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt and mallopt(_M_MMAP_MAX, 0) and mallopt(_M_TRIM_THRESHOLD, -1):
@@ -29,9 +26,5 @@ def keep_freed_memory() -> None:
 
 
 def run_side_by_side() -> None:
-    """From here on programs on a CPU don't wait for one another; large ones' memory isn't kept.
-
-    >>> from experiments.host_memory import run_side_by_side
-    >>> run_side_by_side()
-    """
+    """From here on programs on a CPU don't wait for one another; large ones' memory isn't kept."""
     jax.config.update("jax_cpu_enable_async_dispatch", True)
