@@ -81,23 +81,27 @@ def network(operations: list[Operation]) -> nn.Module:
 
 def with_weights(operations: list[Operation], variables: PyTree) -> nn.Module:
     """Returns the network of a list of operations with the weights of ours, for inference."""
-    model, arrays = network(operations), by_name(variables)
-    for before, each in zip([None, *operations], operations, strict=False):
+    model, arrays, flattened = network(operations), by_name(variables), None
+    for each in operations:
+        if isinstance(each.module, modules.Flatten):
+            flattened = each.input_shape
         layer = getattr(model, layer_name(each))
         for ours, theirs in _NAMES.items():
             if f"{each.name}/{ours}" in arrays:
                 array = arrays[f"{each.name}/{ours}"]
-                array = _weight(array, before) if ours == "kernel" else array
+                array = _weight(array, flattened) if ours == "kernel" else array
                 getattr(layer, theirs).data.copy_(torch.from_numpy(np.array(array)))
+        if isinstance(each.module, modules.Dense):
+            flattened = None
     return model.eval()
 
 
-def _weight(kernel: Float[np.ndarray, "..."], before: Operation | None) -> np.ndarray:
-    """Returns a kernel as PyTorch lays it out, whose images are flattened channels first."""
+def _weight(kernel: Float[np.ndarray, "..."], flattened: tuple[int, int, int] | None) -> np.ndarray:
+    """Returns a kernel as PyTorch lays it out; images of a shape are flattened channels first."""
     if kernel.ndim == 4:
         return kernel.transpose(3, 2, 0, 1)
-    if before is not None and isinstance(before.module, modules.Flatten):
-        maps = kernel.reshape(*before.input_shape, -1)
+    if flattened:
+        maps = kernel.reshape(*flattened, -1)
         kernel = maps.transpose(2, 0, 1, 3).reshape(kernel.shape)
     return kernel.T
 

@@ -1,23 +1,16 @@
 """Activation maximisation and Grad-CAM in plain PyTorch."""
 
 import math
-from collections.abc import Iterator
 
 import numpy as np
 import torch
-from flax.traverse_util import flatten_dict
 from jaxtyping import PyTree
 from torch import nn
 
 from cnn_jax.analysis.activation_maximization import Recipe
 from cnn_jax.analysis.image_parametrization import COLORS
 from cnn_jax.analysis.summary import Operation
-from cnn_jax.models import modules
-from experiments.contenders.pytorch import network
-from experiments.contenders.task import layer_name
-
-_NAMES = {"scale": "weight", "kernel": "weight", "mean": "running_mean", "var": "running_var"}
-_AXES = {4: (3, 2, 0, 1), 2: (1, 0), 1: (0,)}
+from experiments.contenders.pytorch import with_weights
 
 
 class Normalized(nn.Module):
@@ -38,29 +31,8 @@ def trained(
     found: list[Operation], variables: PyTree, normalization: tuple[np.ndarray, np.ndarray]
 ) -> Normalized:
     """Returns the network of a list of operations with our weights, for inference."""
-    layers = network(found)
-    layers.load_state_dict(dict(_state(found, variables)), strict=False)
-    made = Normalized(layers, *normalization).eval()
+    made = Normalized(with_weights(found, variables), *normalization).eval()
     return made.to("cuda" if torch.cuda.is_available() else "cpu").requires_grad_(False)
-
-
-def _state(found: list[Operation], variables: PyTree) -> Iterator[tuple[str, torch.Tensor]]:
-    """Yields PyTorch's arrays by name; a dense layer behind Flatten takes its inputs as CHW."""
-    flat = {path[1:]: leaf for path, leaf in flatten_dict(variables).items()}
-    flattened = None
-    for each in found:
-        if isinstance(each.module, modules.Flatten):
-            flattened = each.input_shape
-        for path, leaf in flat.items():
-            if "/".join(path[:-1]) != each.name:
-                continue
-            array = np.asarray(leaf)
-            if array.ndim == 2 and flattened:
-                shape = (*flattened, array.shape[-1])
-                array = array.reshape(shape).transpose(2, 0, 1, 3).reshape(array.shape)
-                flattened = None
-            name = f"{layer_name(each)}.{_NAMES.get(path[-1], path[-1])}"
-            yield name, torch.tensor(array.transpose(_AXES[array.ndim]))
 
 
 def class_images(

@@ -6,18 +6,17 @@ import os
 import warnings
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax.traverse_util import flatten_dict
 from PIL import Image
 
 from cnn_jax.analysis.summary import operations, summarize
 from cnn_jax.config import Config, Data, Model, Synthetic, Train
 from cnn_jax.errors import InputError
-from cnn_jax.models import modules
 from experiments import contenders
 from experiments.contenders import CEILING, OURS, Entry, ceiling, ours, rounds, stock_flax
 from experiments.contenders.task import (
@@ -32,6 +31,7 @@ from experiments.contenders.worker import Worker, WorkerError, timed
 from experiments.inputs.files import train_files
 from tests.experiments.command import run, run_all
 from tests.models.networks import make_images, make_variables, small_network, small_shape
+from tests.peers.comparison import weights_by_layer
 
 NETWORKS = {
     "lenet5": {},
@@ -46,6 +46,13 @@ NETWORKS = {
 }
 
 
+class Case(NamedTuple):
+    operations: list
+    variables: dict
+    images: jax.Array
+    logits: np.ndarray
+
+
 def tiny(dtype="float32"):
     data = Data(name="synthetic", synthetic=Synthetic((8, 8, 1), classes=3), batch_size=4)
     config = Config(name="tiny", data=data, model=Model("lenet_same"), train=Train(steps=1))
@@ -57,16 +64,12 @@ def tiny(dtype="float32"):
 
 @pytest.fixture(scope="module", params=NETWORKS)
 def case(request):
-    """A network's graph, its weights by layer, images and logits."""
+    """A network's graph, its weights, images and logits."""
     name = request.param
     model, shape = small_network(name, **NETWORKS[name]), small_shape(name)
     variables, images = make_variables(model, shape), make_images(shape)
     logits = jax.jit(partial(model.apply, train=False))(variables, images)
-    weights = {}
-    for collection, tree in variables.items():
-        for path, array in flatten_dict(tree).items():
-            weights.setdefault("_".join(path[:-1]), {})[(collection, path[-1])] = array
-    return operations(model, shape), weights, images, np.asarray(logits)
+    return Case(operations(model, shape), variables, images, np.asarray(logits))
 
 
 def check_logits(found, expected):
@@ -74,15 +77,12 @@ def check_logits(found, expected):
 
 
 def test_stock_flax_has_the_same_network(case):
-    found, weights, images, expected = case
-    network = stock_flax.StockNetwork(tuple(found))
-    variables = {}
-    for layer, arrays in weights.items():
-        for (collection, leaf), array in arrays.items():
-            variables.setdefault(collection, {}).setdefault(layer, {})[leaf] = array
-    shapes = jax.eval_shape(partial(network.init, train=False), jax.random.key(0), images)
+    network = stock_flax.StockNetwork(tuple(case.operations))
+    variables = {name: weights_by_layer({name: tree}) for name, tree in case.variables.items()}
+    shapes = jax.eval_shape(partial(network.init, train=False), jax.random.key(0), case.images)
     assert jax.tree.map(jnp.shape, variables) == jax.tree.map(jnp.shape, shapes)
-    check_logits(jax.jit(partial(network.apply, train=False))(variables, images), expected)
+    logits = jax.jit(partial(network.apply, train=False))(variables, case.images)
+    check_logits(logits, case.logits)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -90,40 +90,10 @@ def test_pytorch_has_the_same_network(case):
     torch = pytest.importorskip("torch")
     from experiments.contenders import pytorch
 
-    found, weights, images, expected = case
-    network = pytorch.network(found).eval()
-    ours = {layer: torch_arrays(arrays) for layer, arrays in by_channels_first(found, weights)}
-    state = {f"{layer}.{leaf}": a for layer, arrays in ours.items() for leaf, a in arrays.items()}
-    fixed = {key for key in network.state_dict() if key.endswith("num_batches_tracked")}
-    fixed |= {key for key, each in network.named_parameters() if not each.requires_grad}
-    assert network.state_dict().keys() - fixed == state.keys()
-    network.load_state_dict({k: torch.tensor(v) for k, v in state.items()}, strict=False)
+    network = pytorch.with_weights(case.operations, case.variables)
     with torch.inference_mode():
-        logits = network(torch.tensor(np.asarray(images)).permute(0, 3, 1, 2))
-    check_logits(logits.numpy(), expected)
-
-
-def by_channels_first(found, weights):
-    """Yields layers and their arrays; a dense layer behind Flatten takes its inputs as CHW."""
-    flattened = None
-    for each in found:
-        if isinstance(each.module, modules.Flatten):
-            flattened = each.input_shape
-        arrays = weights.get(each.name.replace("/", "_"))
-        if arrays is None:
-            continue
-        arrays = {leaf: np.asarray(array) for (_, leaf), array in arrays.items()}
-        if isinstance(each.module, modules.Dense) and flattened:
-            kernel = arrays["kernel"].reshape(*flattened, -1).transpose(2, 0, 1, 3)
-            arrays["kernel"] = kernel.reshape(-1, kernel.shape[-1])
-            flattened = None
-        yield each.name.replace("/", "_"), arrays
-
-
-def torch_arrays(arrays):
-    names = {"scale": "weight", "kernel": "weight", "mean": "running_mean", "var": "running_var"}
-    axes = {4: (3, 2, 0, 1), 2: (1, 0), 1: (0,)}
-    return {names.get(leaf, leaf): a.transpose(axes[a.ndim]) for leaf, a in arrays.items()}
+        logits = network(torch.tensor(np.asarray(case.images)).permute(0, 3, 1, 2))
+    check_logits(logits.numpy(), case.logits)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -131,16 +101,15 @@ def test_keras_has_the_same_network(case):
     keras = import_keras()
     from experiments.contenders import keras_network
 
-    found, weights, images, expected = case
-    network = keras_network.network(found, images.shape[1:])
+    network = keras_network.network(case.operations, case.images.shape[1:])
     layers = {layer.name: layer for layer in network.layers if layer.weights}
+    weights = weights_by_layer(case.variables)
     assert layers.keys() == weights.keys()
     for name, layer in layers.items():
-        leaves = {leaf: array for (_, leaf), array in weights[name].items()}
         order = ("kernel", "scale", "bias", "mean", "var")
-        layer.set_weights([leaves[leaf] for leaf in order if leaf in leaves])
-    outputs = network(np.asarray(images), training=False)
-    check_logits(keras.ops.convert_to_numpy(keras.ops.stop_gradient(outputs)), expected)
+        layer.set_weights([weights[name][leaf] for leaf in order if leaf in weights[name]])
+    outputs = network(np.asarray(case.images), training=False)
+    check_logits(keras.ops.convert_to_numpy(keras.ops.stop_gradient(outputs)), case.logits)
 
 
 def import_keras():
