@@ -1,7 +1,6 @@
 """Where and with what a run was made."""
 
 import platform
-import resource
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -11,6 +10,7 @@ import jax
 from jax.sharding import Mesh
 
 from cnn_jax.git import git_commit
+from cnn_jax.peak_rss import peak_rss
 
 _PACKAGES = ("cnn_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
@@ -20,7 +20,7 @@ def facts(mesh: Mesh) -> dict[str, Any]:
     device = mesh.devices.flat[0]
     return {
         "versions": {"python": platform.python_version()}
-        | {package: _version(package) for package in _PACKAGES},
+        | {package: version(package) for package in _PACKAGES},
         "platform": device.platform,
         "device_kind": device.device_kind,
         "devices": mesh.size,
@@ -56,9 +56,7 @@ def peak_memory(mesh: Mesh) -> dict[str, Any]:
     if all(each and "peak_bytes_in_use" in each for each in stats):
         most = max(each["peak_bytes_in_use"] for each in stats)
         return {"peak_memory_bytes": most, "peak_memory_of": "device"}
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    unit = 1 if sys.platform == "darwin" else 1024
-    return {"peak_memory_bytes": most * unit, "peak_memory_of": "process"}
+    return {"peak_memory_bytes": peak_rss(), "peak_memory_of": "process"}
 
 
 def device_line(mesh: Mesh) -> str:
@@ -73,7 +71,8 @@ def device_line(mesh: Mesh) -> str:
     return f"{mesh.size} {kind} device{'s' if mesh.size > 1 else ''}{processes}"
 
 
-def _version(package: str) -> str | None:
+def version(package: str) -> str | None:
+    """Returns the version of a package, None where it is not installed."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

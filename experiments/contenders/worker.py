@@ -17,12 +17,12 @@ import threading
 import time
 from collections.abc import Iterable
 from contextlib import nullcontext
-from importlib import metadata
-from pathlib import Path
 from typing import Any, TextIO
 
 from cnn_jax.config import from_json, to_json
 from cnn_jax.errors import InputError
+from cnn_jax.peak_rss import peak_rss
+from cnn_jax.training.provenance import version
 from experiments.contenders import CONTENDERS
 from experiments.contenders.task import WARM_STEPS, Contender, Started, Task
 
@@ -138,7 +138,7 @@ def _serve(requests: Iterable[dict[str, Any]], answers: TextIO) -> None:
         "flops": started.flops,
         "device_kind": contender.device_kind,
         "threads": contender.threads,
-        "versions": versions(entry.distributions),
+        "versions": {name: v for name in entry.distributions if (v := version(name))},
     }
     print(json.dumps(facts), file=answers)
     steps = None
@@ -173,33 +173,6 @@ def _steps_in(seconds: float, started: Started) -> int:
         more = min(8.0, seconds / took)
         took, taken = timed(started, math.ceil(taken * more))
     return max(1, round(taken * seconds / took))
-
-
-def versions(distributions: Iterable[str]) -> dict[str, str]:
-    """Returns the versions of those that are installed.
-
-    >>> list(versions(["jax", "not-installed"]))
-    ['jax']
-    """
-    found = {}
-    for name in distributions:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    return found
-
-
-def peak_rss() -> int | None:
-    """Returns the most bytes of main memory that this process held, None where that is unknown."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    with contextlib.suppress(ImportError):
-        import resource
-
-        unit = 1 if sys.platform == "darwin" else 1024
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    return None
 
 
 if __name__ == "__main__":

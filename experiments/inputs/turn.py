@@ -3,11 +3,12 @@
 import importlib
 import json
 import os
-import resource
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+from cnn_jax.peak_rss import peak_rss_with_children
 
 _QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow"}
 
@@ -49,12 +50,8 @@ def main(subject: str, task: str, cores: str) -> None:
     _restrict(int(cores))
     module = importlib.import_module(f"experiments.inputs.{subject}")
     found = module.measure(**json.loads(task))
-    peaks = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, _CHILDREN))
-    print(json.dumps(found | {"peak_memory_bytes": max(peaks) * _UNIT}))
+    print(json.dumps(found | {"peak_memory_bytes": peak_rss_with_children()}))
 
-
-_CHILDREN = resource.RUSAGE_CHILDREN
-_UNIT = 1 if sys.platform == "darwin" else 1024
 
 if __name__ == "__main__":
     main(*sys.argv[1:])
