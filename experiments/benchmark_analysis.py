@@ -14,7 +14,6 @@ Grad-CAM's maps to ours, as a share of the largest value; class images start fro
 import contextlib
 import json
 import multiprocessing
-import statistics
 import sys
 import time
 from collections.abc import Sequence
@@ -34,9 +33,8 @@ from cnn_jax.analysis.features import layer_shapes, match_layers
 from cnn_jax.errors import InputError, RunError
 from cnn_jax.training.predictor import load_predictor
 from experiments import command_line
-from experiments.contenders import analysis
-
-OURS = "cnn_jax"
+from experiments.contenders import OURS, analysis
+from experiments.contenders.rounds import median_range
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "the run directory")
 _PEERS = flags.DEFINE_list("peers", ["torch"], "contenders beside ours: torch, captum")
@@ -134,7 +132,7 @@ def _record(
 ) -> dict[str, Any]:
     (first, result), *rest = turns[name, work]
     seconds = [each for each, _ in rest]
-    baseline = [each for each, _ in turns[OURS, work][1:]]
+    ratios = [ours / this for (ours, _), this in zip(turns[OURS, work][1:], seconds, strict=True)]
     expected = turns[OURS, work][0][1]
     difference = float(np.abs(result - expected).max() / np.abs(expected).max())
     return {
@@ -144,11 +142,9 @@ def _record(
         "layer": layer if work == "grad_cam" else None,
         "steps": recipe.steps if work == "classes" else None,
         "images": len(result),
-        "seconds": statistics.median(seconds),
-        "seconds_min": min(seconds),
-        "seconds_max": max(seconds),
+        **median_range("seconds", seconds),
         "first_seconds": first,
-        "ours_over_this": statistics.median(a / b for a, b in zip(baseline, seconds, strict=True)),
+        **median_range("ours_over_this", ratios),
         "largest_difference": difference if work == "grad_cam" else None,
         "rounds": len(seconds),
     }

@@ -19,7 +19,6 @@ resident steps, per second) is the median over the rounds, with its minimum and 
 
 import itertools
 import json
-import statistics
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -35,11 +34,10 @@ from rich.table import Table
 from cnn_jax.cpus import usable_cpus
 from cnn_jax.errors import RunError
 from experiments import command_line, configs
+from experiments.contenders import OURS
+from experiments.contenders.rounds import median_range
 from experiments.inputs import changes, files, loaders
 from experiments.inputs.turn import TurnError, take
-
-OURS = "cnn_jax"
-Task = dict[str, Any]
 
 _WHAT = flags.DEFINE_list("what", [], "what to measure; default: all")
 _PEERS = flags.DEFINE_list("peers", [], "contenders beside ours: torch, tf.data, keras")
@@ -185,10 +183,8 @@ def _record(
     return answers[-1] | {
         "what": what,
         "contender": name,
-        "rate": statistics.median(rates),
-        "rate_min": min(rates),
-        "rate_max": max(rates),
-        "ours_over_this": statistics.median(ratios) if ratios else None,
+        **median_range("rate", rates),
+        **median_range("ours_over_this", ratios),
         "rounds": len(rates),
         "peak_memory_bytes": max(answer["peak_memory_bytes"] for answer in answers),
     }

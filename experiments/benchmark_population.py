@@ -32,6 +32,7 @@ from cnn_jax.config_checks import validate
 from cnn_jax.cpus import usable_cpus
 from cnn_jax.errors import InputError
 from experiments import command_line
+from experiments.contenders.rounds import median_range
 from experiments.contenders.whole_runs import timed
 
 SINGLE, STRATEGIES = "single", ("each", "vmap", "map", "vmap-devices")
@@ -98,6 +99,7 @@ def _record(way: Way, single: Way) -> dict[str, Any]:
     first, *later = single.seconds
     members = 1 if way is single else _MEMBERS.value
     alone = first + (members - 1) * statistics.median(later)
+    speedups = [these / one for these, one in zip(way.rates, single.rates, strict=True)]
     return {
         "config": way.config.name,
         "way": way.name,
@@ -105,12 +107,10 @@ def _record(way: Way, single: Way) -> dict[str, Any]:
         "steps": _STEPS.value,
         "batch_size": way.config.data.batch_size,
         "rounds": len(way.rates),
-        "images_per_second": statistics.median(way.rates),
-        "images_per_second_min": min(way.rates),
-        "images_per_second_max": max(way.rates),
-        "speedup": statistics.median(a / b for a, b in zip(way.rates, single.rates, strict=True)),
+        **median_range("images_per_second", way.rates),
+        **median_range("speedup", speedups),
         "first_seconds": way.seconds[0],
-        "seconds": statistics.median(way.seconds[1:]),
+        **median_range("seconds", way.seconds[1:]),
         "whole_speedup": alone / way.seconds[0],
     }
 

@@ -1,5 +1,6 @@
 """A training step that gathers its batch of a split on the device, and one whose batch is given."""
 
+import statistics
 import time
 from collections.abc import Callable
 
@@ -13,6 +14,7 @@ from cnn_jax.training.parallel import compile_step
 from cnn_jax.training.setup import build_experiment, initial_state
 from cnn_jax.training.state import Purpose, key_for
 from experiments import configs
+from experiments.contenders.rounds import median_range
 from experiments.contenders.task import benchmark_config
 
 CONTENDERS = {"cnn_jax": ()}
@@ -33,14 +35,10 @@ def measure(contender: str, seconds: float, *, config: str, turns: int) -> dict[
             if number:  # the first turn only warms up
                 rates[name].append(rate)
     pairs = zip(rates["fixed"], rates["fed"], strict=True)
-    ratios = sorted(fixed / fed for fixed, fed in pairs)
-    middle = {name: sorted(each)[len(each) // 2] for name, each in rates.items()}
     return {
-        "rate": middle["fed"],
-        "fixed_batch_rate": middle["fixed"],
-        "overhead": ratios[len(ratios) // 2] - 1,
-        "overhead_min": ratios[0] - 1,
-        "overhead_max": ratios[-1] - 1,
+        "rate": statistics.median(rates["fed"]),
+        "fixed_batch_rate": statistics.median(rates["fixed"]),
+        **median_range("overhead", [fixed / fed - 1 for fixed, fed in pairs]),
     }
 
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 from cnn_jax.config import Config, Data
 from cnn_jax.config_checks import validate
-from experiments.inputs import changes, files
+from experiments.inputs import changes, files, resident
 from tests.experiments.command import run_all
 
 SHORT = ["--rounds=1", "--seconds=0.01", "--batch_size=4"]
@@ -76,3 +76,12 @@ def test_the_files_are_as_many_as_asked_and_of_their_size(tmp_path):
     assert len({each.tobytes() for each in pixels}) == 7
     paths, labels = files.train_files(tmp_path)
     assert labels == [0, 0, 0, 1, 1] and paths[3].endswith("train/0001/0000001.png")
+
+
+def test_steps_are_compared_turn_by_turn_by_their_median(monkeypatch):
+    rates = {"fed": iter([9.0, 1.0, 4.0]), "fixed": iter([9.0, 2.0, 4.0])}
+    monkeypatch.setattr(resident, "_steps", lambda config: {name: name for name in rates})
+    monkeypatch.setattr(resident, "_rate", lambda name, seconds: next(rates[name]))
+    found = resident.measure("cnn_jax", 1.0, config="any", turns=2)
+    assert (found["rate"], found["fixed_batch_rate"]) == (2.5, 3.0)
+    assert (found["overhead"], found["overhead_min"], found["overhead_max"]) == (0.5, 0.0, 1.0)
