@@ -34,9 +34,9 @@ from rich.table import Table
 from cnn_jax.cpus import usable_cpus
 from cnn_jax.errors import RunError
 from experiments import command_line, configs
-from experiments.contenders import OURS
+from experiments.contenders import OURS, files
 from experiments.contenders.rounds import median_range
-from experiments.inputs import changes, files, loaders
+from experiments.inputs import changes, loaders
 from experiments.inputs.turn import TurnError, take
 
 _WHAT = flags.DEFINE_list("what", [], "what to measure; default: all")

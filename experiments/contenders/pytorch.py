@@ -22,6 +22,7 @@ from cnn_jax.cpus import usable_cpus
 from cnn_jax.models import modules
 from cnn_jax.models.residual import PadShortcut
 from cnn_jax.weights.names import by_name
+from experiments.contenders.files import train_files
 from experiments.contenders.task import (
     LEARNING_RATE,
     MOMENTUM,
@@ -34,8 +35,7 @@ from experiments.contenders.task import (
     no_layer,
     padding_pairs,
 )
-from experiments.inputs.files import train_files
-from experiments.inputs.torch_files import Files
+from experiments.contenders.torch_files import Files
 
 _ACTIVATIONS = {
     "identity": nn.Identity,

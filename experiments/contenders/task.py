@@ -17,7 +17,7 @@ from cnn_jax.data.datasets import Spec, Split, dataset_spec, load_dataset
 from cnn_jax.errors import InputError
 from cnn_jax.layers.arithmetic import Padding, per_dimension, window_padding
 from cnn_jax.models.registry import build_model, variable_shapes
-from experiments.inputs.files import write_folder
+from experiments.contenders.files import write_folder
 
 MODES = ("train", "inference", "streaming")
 LEARNING_RATE, MOMENTUM = 1e-3, 0.9

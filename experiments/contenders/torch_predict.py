@@ -26,7 +26,7 @@ from cnn_jax.errors import InputError
 from cnn_jax.training.predictor import Predictor, load_predictor
 from experiments import command_line
 from experiments.contenders.pytorch import with_weights
-from experiments.inputs.torch_files import load_pixels
+from experiments.contenders.torch_files import load_pixels
 
 flags.FLAGS.set_gnu_getopt()
 

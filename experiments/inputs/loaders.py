@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from experiments.inputs.files import train_files
+from experiments.contenders.files import train_files
 
 CONTENDERS = {"cnn_jax": (), "torch": ("torch",), "tf.data": ("tensorflow",)}
 _WARM = 4  # batches not counted: starting up
@@ -47,7 +47,7 @@ def _ours(folder: Path, batch_size: int, workers: int, threads: int) -> Iterator
 def _torch(folder: Path, batch_size: int, workers: int, threads: int) -> Iterator:
     from torch.utils.data import DataLoader
 
-    from experiments.inputs.torch_files import Files
+    from experiments.contenders.torch_files import Files
 
     loader = DataLoader(
         Files(*train_files(folder)),

@@ -19,6 +19,7 @@ from cnn_jax.config import Config, Data, Model, Synthetic, Train
 from cnn_jax.errors import InputError
 from experiments import contenders
 from experiments.contenders import CEILING, OURS, Entry, ceiling, ours, rounds, stock_flax
+from experiments.contenders.files import train_files
 from experiments.contenders.task import (
     WARM_STEPS,
     Batches,
@@ -28,7 +29,6 @@ from experiments.contenders.task import (
     streamed_config,
 )
 from experiments.contenders.worker import Worker, WorkerError, timed
-from experiments.inputs.files import train_files
 from tests.experiments.command import run, run_all
 from tests.models.networks import make_images, make_variables, small_network, small_shape
 from tests.peers.comparison import weights_by_layer

@@ -8,7 +8,8 @@ from PIL import Image
 
 from cnn_jax.config import Config, Data
 from cnn_jax.config_checks import validate
-from experiments.inputs import changes, files, resident
+from experiments.contenders import files
+from experiments.inputs import changes, resident
 from tests.experiments.command import run_all
 
 SHORT = ["--rounds=1", "--seconds=0.01", "--batch_size=4"]
