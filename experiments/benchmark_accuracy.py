@@ -23,9 +23,10 @@ from cnn_jax.config import Config
 from cnn_jax.data.datasets import load_dataset
 from cnn_jax.errors import InputError
 from experiments import command_line, configs
-from experiments.contenders import OURS, PEERS
+from experiments.contenders import OURS, PEERS, require
+from experiments.contenders.commands import timed
 from experiments.contenders.machine import machine
-from experiments.contenders.whole_runs import Turn, record, require, timed
+from experiments.contenders.whole_runs import Turn, record
 
 _CONFIG = flags.DEFINE_string("config", "mnist_convnet_quick", "what of ours is run, by name")
 _NETWORK = flags.DEFINE_enum(
@@ -58,7 +59,7 @@ def main(argv: Sequence[str]) -> None:
 
 def _checked_peer(name: str) -> str:
     command_line.chosen("peer", [name], [each for each in PEERS if each.startswith("keras-")])
-    require(name)
+    require(PEERS[name].packages)
     return name
 
 

@@ -22,7 +22,6 @@ import json
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -32,15 +31,18 @@ from rich.console import Console
 from rich.table import Table
 
 from cnn_jax.cpus import usable_cpus
-from cnn_jax.errors import RunError
+from cnn_jax.errors import InputError, RunError
 from experiments import command_line, configs
-from experiments.contenders import OURS, files
+from experiments.contenders import OURS, files, require
 from experiments.contenders.rounds import median_range
 from experiments.inputs import changes, loaders
-from experiments.inputs.turn import TurnError, take
+from experiments.inputs.turn import take
+
+# The packages that they need.
+PEERS = {"torch": ["torch"], "tf.data": ["tensorflow"], "keras": ["keras", "tensorflow"]}
 
 _WHAT = flags.DEFINE_list("what", [], "what to measure; default: all")
-_PEERS = flags.DEFINE_list("peers", [], "contenders beside ours: torch, tf.data, keras")
+_PEERS = flags.DEFINE_list("peers", [], f"contenders beside ours: {', '.join(PEERS)}")
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "turns of each contender", lower_bound=1)
 _SECONDS = command_line.define_number("seconds", 3.0, "length of a turn")
 _CORES = flags.DEFINE_integer("cores", 1, "processors that decode", lower_bound=1)
@@ -65,7 +67,7 @@ def main(argv: Sequence[str]) -> None:
     """Runs the command."""
     command_line.refuse_arguments(argv)
     subjects = command_line.chosen("subject", _WHAT.value, SUBJECTS) or list(SUBJECTS)
-    command_line.chosen("peer", _PEERS.value, ("torch", "tf.data", "keras"))
+    command_line.chosen("peer", _PEERS.value, PEERS)
     command_line.chosen("operation", _OPERATIONS.value, changes.OPERATIONS)
     command_line.chosen("config", _CONFIGS.value, configs.names())
     console = Console(stderr=True, width=None if sys.stderr.isatty() else 120, highlight=False)
@@ -158,21 +160,14 @@ def _compare(
             task["cache"] = cache_of_round[number]
         for name in list(answers):
             try:
-                _check_installed(name)
+                require(PEERS.get(name, ()))
                 answer = take(subject, contender=name, seconds=_SECONDS.value, **task)
                 answers[name].append(answer)
-            except TurnError as error:
+            except (InputError, RunError) as error:
                 console.print(f"{what}: {name}: {error}", markup=False)
                 del answers[name]
     ours = [answer["rate"] for answer in answers.get(OURS, [])]
     return [_record(what, name, found, ours) for name, found in answers.items()]
-
-
-def _check_installed(name: str) -> None:
-    packages = {**loaders.CONTENDERS, **changes.CONTENDERS}[name]
-    missing = [package for package in packages if find_spec(package) is None]
-    if missing:
-        raise TurnError(f"{' and '.join(missing)} not installed: pip install -e '.[peers]'")
 
 
 def _record(

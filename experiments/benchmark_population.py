@@ -32,8 +32,8 @@ from cnn_jax.config_checks import validate
 from cnn_jax.cpus import usable_cpus
 from cnn_jax.errors import InputError
 from experiments import command_line
+from experiments.contenders.commands import timed
 from experiments.contenders.rounds import median_range
-from experiments.contenders.whole_runs import timed
 
 SINGLE, STRATEGIES = "single", ("each", "vmap", "map", "vmap-devices")
 

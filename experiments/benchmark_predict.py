@@ -21,10 +21,10 @@ from absl import flags
 from cnn_jax.cpus import usable_cpus
 from cnn_jax.errors import InputError, RunError
 from experiments import command_line
-from experiments.contenders import OURS
+from experiments.contenders import OURS, PEERS, require
+from experiments.contenders.commands import timed
 from experiments.contenders.machine import machine
 from experiments.contenders.rounds import median_range
-from experiments.contenders.whole_runs import require, timed
 
 flags.FLAGS.set_gnu_getopt()
 
@@ -49,7 +49,7 @@ def main(argv: Sequence[str]) -> None:
         raise InputError("--workdir=DIR is missing: the directory of a run")
     if not argv[1:]:
         raise InputError("no IMAGE is given: files or folders")
-    require("torch")
+    require(PEERS["torch"].packages)
     _take_turn(OURS, argv[1:])
     turns: dict[str, list[Turn]] = {name: [] for name in _COMMANDS}
     for i in range(_ROUNDS.value):

@@ -9,7 +9,10 @@ A contender is a module with `build(task) -> Contender`; `worker` runs it in a p
 """
 
 import dataclasses
+from collections.abc import Iterable
 from importlib.util import find_spec
+
+from cnn_jax.errors import InputError
 
 OURS, CEILING = "cnn_jax", "matrix product"
 
@@ -22,10 +25,6 @@ class Entry:
     packages: tuple[str, ...]  # as they are imported
     distributions: tuple[str, ...]  # whose versions are reported
     environment: tuple[tuple[str, str], ...] = ()
-
-    def missing(self) -> list[str]:
-        """Returns the packages that are not installed."""
-        return [package for package in self.packages if find_spec(package) is None]
 
 
 _JAX = ("jax", "jaxlib")
@@ -49,3 +48,11 @@ CONTENDERS = PEERS | {
     OURS: Entry("ours", ("cnn_jax",), (*_JAX, "flax", "optax", "cnn_jax")),
     CEILING: Entry("ceiling", ("jax",), _JAX),
 }
+
+
+def require(packages: Iterable[str]) -> None:
+    """Raises InputError, with the cure, unless all of the packages are installed."""
+    missing = [package for package in packages if find_spec(package) is None]
+    if missing:
+        named = " and ".join(missing)
+        raise InputError(f"{named} not installed: python -m pip install -e '.[peers]'")

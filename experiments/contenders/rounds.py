@@ -9,7 +9,8 @@ from typing import Any
 
 from cnn_jax.analysis.summary import Summary, summarize
 from cnn_jax.config import Config
-from experiments.contenders import CEILING, CONTENDERS, OURS
+from cnn_jax.errors import InputError
+from experiments.contenders import CEILING, CONTENDERS, OURS, require
 from experiments.contenders.task import Task
 from experiments.contenders.worker import Worker, WorkerError
 
@@ -75,17 +76,13 @@ def _reported(
 ) -> Iterator[None]:
     try:
         yield
-    except WorkerError as error:
+    except (InputError, WorkerError) as error:
         say(f"{name}: {error}")
         otherwise()
 
 
 def _start(task: Task, summary: Summary, timeout: float, stack: ExitStack) -> Worker:
-    missing = CONTENDERS[task.contender].missing()
-    if missing:
-        raise WorkerError(
-            f"{' and '.join(missing)} not installed: python -m pip install -e '.[peers]'"
-        )
+    require(CONTENDERS[task.contender].packages)
     worker = Worker(task, timeout=timeout)
     stack.callback(worker.close)
     parameters = worker.facts["parameters"]

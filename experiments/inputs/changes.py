@@ -8,7 +8,6 @@ import numpy as np
 
 from cnn_jax.config import Augment
 
-CONTENDERS = {"cnn_jax": (), "keras": ("keras", "tensorflow")}
 # Fields of `Augment`, and the Keras layer that does the same: its name and arguments.
 OPERATIONS: dict[str, tuple[dict[str, Any], tuple[str, dict[str, Any]] | None]] = {
     "flip": ({"flip": True}, ("RandomFlip", {"mode": "horizontal"})),

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from experiments.contenders.files import train_files
 
-CONTENDERS = {"cnn_jax": (), "torch": ("torch",), "tf.data": ("tensorflow",)}
 _WARM = 4  # batches not counted: starting up
 
 
@@ -19,8 +18,7 @@ def measure(
     `workers` is the number of processes beside this one that decode, where there are such;
     `threads` how many threads of this one do instead.
     """
-    make = {"cnn_jax": _ours, "torch": _torch, "tf.data": _tf_data}[contender]
-    batches = make(Path(folder), batch_size, workers, threads)
+    batches = CONTENDERS[contender](Path(folder), batch_size, workers, threads)
     for batch in itertools.islice(batches, _WARM):
         shape = batch.shape
     began, count = time.perf_counter(), 0
@@ -75,3 +73,6 @@ def _tf_data(folder: Path, batch_size: int, workers: int, threads: int) -> Itera
     dataset = tf.data.Dataset.from_tensor_slices((paths, labels)).shuffle(len(paths)).repeat()
     dataset = dataset.map(decode, num_parallel_calls=threads).batch(batch_size).prefetch(2)
     return (images for images, _ in dataset.with_options(options).as_numpy_iterator())
+
+
+CONTENDERS = {"cnn_jax": _ours, "torch": _torch, "tf.data": _tf_data}

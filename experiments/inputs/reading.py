@@ -5,8 +5,6 @@ import time
 from cnn_jax.config import Data
 from cnn_jax.data.datasets import load_dataset
 
-CONTENDERS = {"cnn_jax": ()}
-
 
 def measure(contender: str, seconds: float, *, name: str) -> dict[str, float]:
     """Returns the seconds it took and images per second."""

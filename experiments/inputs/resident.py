@@ -17,8 +17,6 @@ from experiments import configs
 from experiments.contenders.rounds import median_range
 from experiments.contenders.task import benchmark_config
 
-CONTENDERS = {"cnn_jax": ()}
-
 
 def measure(contender: str, seconds: float, *, config: str, turns: int) -> dict[str, float]:
     """Returns steps per second of both, taken in turns, and by how much feeding makes one longer.

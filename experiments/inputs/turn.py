@@ -3,18 +3,14 @@
 import importlib
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 from cnn_jax.peak_rss import peak_rss_with_children
+from experiments.contenders.commands import timed
 
 _QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow"}
-
-
-class TurnError(RuntimeError):
-    """A figure could not be taken; the message says why in one line."""
 
 
 def take(subject: str, *, cores: int = 0, cache: Path | None = None, **task: Any) -> dict[str, Any]:
@@ -27,16 +23,13 @@ def take(subject: str, *, cores: int = 0, cache: Path | None = None, **task: Any
       cores: the processors that the process and its own may use; 0: all.
       cache: a directory for what this project caches, instead of the user's.
       task: arguments that JSON can hold.
+
+    Raises:
+      RunError: the figure could not be taken; the message says why in one line.
     """
-    environment = {**os.environ, **_QUIET}
-    if cache:
-        environment["CNN_JAX_CACHE"] = str(cache)
-    command = [sys.executable, "-m", __name__, subject, json.dumps(task), str(cores)]
-    answer = subprocess.run(command, env=environment, capture_output=True, text=True)
-    if answer.returncode:
-        said = answer.stderr.strip().splitlines()
-        raise TurnError(said[-1] if said else f"ended with code {answer.returncode}")
-    return json.loads(answer.stdout.splitlines()[-1])
+    environment = _QUIET | ({"CNN_JAX_CACHE": str(cache)} if cache else {})
+    _, done = timed([__name__, subject, json.dumps(task), str(cores)], **environment)
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def _restrict(cores: int) -> None:

@@ -4,7 +4,8 @@ import pytest
 
 from cnn_jax.errors import InputError, RunError
 from experiments.contenders import OURS
-from experiments.contenders.whole_runs import Turn, record, timed
+from experiments.contenders.commands import timed
+from experiments.contenders.whole_runs import Turn, record
 from tests.experiments.command import run
 
 
