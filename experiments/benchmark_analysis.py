@@ -1,7 +1,7 @@
 """Measures activation maximisation and Grad-CAM on a trained network, beside plain PyTorch.
 
-    python -m experiments.benchmark_analysis --workdir=DIR [--peers=torch,captum]
-        [--layer=NAME] [--steps=200] [--rounds=5]
+    python -m experiments.benchmark_analysis --workdir=DIR [--layer=NAME] [--steps=200]
+        [--peers=torch] [--rounds=5]
 
 `classes` makes an image of every class, all as one batch, by the recipe of `experiments.visualize`;
 `grad_cam` explains 256 test images in one batch. Every contender has a process of its own with the
@@ -17,7 +17,6 @@ import multiprocessing
 import sys
 import time
 from collections.abc import Sequence
-from importlib.util import find_spec
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -33,11 +32,11 @@ from cnn_jax.analysis.features import layer_shapes, match_layers
 from cnn_jax.errors import InputError, RunError
 from cnn_jax.training.predictor import load_predictor
 from experiments import command_line
-from experiments.contenders import OURS, analysis
+from experiments.contenders import OURS, analysis, require
 from experiments.contenders.rounds import median_range
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "the run directory")
-_PEERS = flags.DEFINE_list("peers", ["torch"], "contenders beside ours: torch, captum")
+_PEERS = flags.DEFINE_list("peers", ["torch"], "contenders beside ours: torch")
 _LAYER = flags.DEFINE_string("layer", None, "Grad-CAM's; default: the last of 4×4 or more")
 _STEPS = flags.DEFINE_integer("steps", Recipe.steps, "of activation maximisation", 1)
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "turns of each contender", 1)
@@ -48,13 +47,12 @@ def main(argv: Sequence[str]) -> None:
     command_line.refuse_arguments(argv)
     if _WORKDIR.value is None:
         raise InputError("--workdir=DIR is missing: the directory of a run")
-    for name in command_line.chosen("peer", _PEERS.value, analysis.CONTENDERS):
-        if find_spec(name) is None:
-            raise InputError(f"{name} is not installed: python -m pip install {name}")
+    peers = command_line.chosen("peer", _PEERS.value, ["torch"])
+    require(peers)
     workdir = Path(_WORKDIR.value)
     layer = _layer(workdir)
-    names = list(dict.fromkeys([OURS, *_PEERS.value]))
-    records = compare(names, workdir, layer, Recipe(steps=_STEPS.value), rounds=_ROUNDS.value)
+    recipe = Recipe(steps=_STEPS.value)
+    records = compare([OURS, *peers], workdir, layer, recipe, rounds=_ROUNDS.value)
     for record in records:
         print(json.dumps(record), flush=True)
     console = Console(stderr=True, width=None if sys.stderr.isatty() else 140, highlight=False)
@@ -85,7 +83,7 @@ def compare(
         context.Process(target=_serve, args=arguments, daemon=True).start()
         answering.close()
     works = {name: _answer(name, connection) for name, connection in asking.items()}
-    turns = {(name, work): [] for work in works[OURS] for name in names if work in works[name]}
+    turns = {(name, work): [] for work in works[OURS] for name in names}
     for _ in range(rounds + 1):  # the first compiles
         for name, work in turns:
             with contextlib.suppress(BrokenPipeError):  # the answer says why

@@ -15,6 +15,7 @@ from cnn_jax.analysis.activation_maximization import Recipe
 from cnn_jax.analysis.summary import operations
 from cnn_jax.data.datasets import load_dataset
 from cnn_jax.training.predictor import Predictor, load_predictor
+from experiments.contenders import OURS
 
 Works = dict[str, Callable[[], np.ndarray]]
 
@@ -61,7 +62,10 @@ def torch(workdir: Path, layer: str, recipe: Recipe) -> Works:
     """Returns the works in plain PyTorch: eager, with hooks, as one writes them by hand."""
     from experiments.contenders import torch_analysis
 
-    network, predictor = _torch_network(workdir)
+    predictor = load_predictor(workdir)
+    found = operations(predictor.model, predictor.spec.image_shape)
+    constants = predictor.normalization.mean, predictor.normalization.std
+    network = torch_analysis.trained(found, predictor.variables, constants)
     images, labels = images_and_labels(predictor)
     shape, count = predictor.spec.image_shape, predictor.spec.num_classes
     return {
@@ -70,22 +74,4 @@ def torch(workdir: Path, layer: str, recipe: Recipe) -> Works:
     }
 
 
-def captum(workdir: Path, layer: str, recipe: Recipe) -> Works:
-    """Returns Grad-CAM by the library Captum on the same network; it has no class images."""
-    from experiments.contenders import torch_analysis
-
-    network, predictor = _torch_network(workdir)
-    arguments = images_and_labels(predictor)
-    return {"grad_cam": partial(torch_analysis.captum_grad_cam, network, layer, *arguments)}
-
-
-def _torch_network(workdir: Path) -> tuple:
-    from experiments.contenders import torch_analysis
-
-    predictor = load_predictor(workdir)
-    found = operations(predictor.model, predictor.spec.image_shape)
-    constants = predictor.normalization.mean, predictor.normalization.std
-    return torch_analysis.trained(found, predictor.variables, constants), predictor
-
-
-CONTENDERS = {"cnn_jax": ours, "torch": torch, "captum": captum}
+CONTENDERS = {OURS: ours, "torch": torch}

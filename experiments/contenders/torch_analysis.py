@@ -80,47 +80,21 @@ def class_images(
 
 def grad_cam(model: Normalized, layer: str, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Returns a map (H, W) for each image, with a hook on the layer."""
-    x, classes = _inputs(model, images, labels)
+    device = model.mean.device
+    x = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous().to(device)
+    classes = torch.from_numpy(labels).to(device, torch.int64)
     seen = []
 
     def keep(module: nn.Module, inputs: tuple, output: torch.Tensor) -> torch.Tensor:
         seen.append(output.detach().requires_grad_())
         return seen[0]
 
-    handle = _layer(model, layer).register_forward_hook(keep)
+    handle = getattr(model.layers, layer.replace("/", "_")).register_forward_hook(keep)
     logits = model(x)
     handle.remove()
     score = logits.gather(1, classes[:, None]).sum()
     (gradient,) = torch.autograd.grad(score, seen)
     weights = gradient.mean((2, 3), keepdim=True)
     cam = torch.relu((weights * seen[0].detach()).sum(1, keepdim=True))
-    return _enlarged(cam, x)
-
-
-def captum_grad_cam(
-    model: Normalized, layer: str, images: np.ndarray, labels: np.ndarray
-) -> np.ndarray:
-    """Returns the same maps as Captum computes them."""
-    from captum.attr import LayerGradCam
-
-    x, classes = _inputs(model, images, labels)
-    explain = LayerGradCam(model.requires_grad_(True), _layer(model, layer))
-    cam = explain.attribute(x, classes, relu_attributions=True)
-    return _enlarged(cam.detach(), x)
-
-
-def _layer(model: Normalized, name: str) -> nn.Module:
-    return getattr(model.layers, name.replace("/", "_"))
-
-
-def _inputs(
-    model: Normalized, images: np.ndarray, labels: np.ndarray
-) -> tuple[torch.Tensor, torch.Tensor]:
-    device = model.mean.device
-    x = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous().to(device)
-    return x, torch.from_numpy(labels).to(device, torch.int64)
-
-
-def _enlarged(cam: torch.Tensor, x: torch.Tensor) -> np.ndarray:
     options = {"mode": "bilinear", "align_corners": False}
     return nn.functional.interpolate(cam, x.shape[2:], **options)[:, 0].cpu().numpy()
