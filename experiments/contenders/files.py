@@ -11,8 +11,8 @@ _DRAWN = 200  # pictures that differ; further files are further names of these
 
 def write_folder(
     root: Path, *, count: int, size: tuple[int, int], extension: str, classes: int = 2
-) -> Path:
-    """Writes train/CLASS/* with `count` images in all and test/CLASS/* with two; returns `root`.
+) -> None:
+    """Writes train/CLASS/* with `count` images in all and test/CLASS/* with two.
 
     The pictures, of `size` (height, width), are smooth with some noise, so that they compress about
     as photographs do.
@@ -25,7 +25,6 @@ def write_folder(
     for number in range(2):
         picture = _encode(root, rng, size, _DRAWN + number, extension)
         _link(picture, root / "test" / f"{number:04}", 0)
-    return root
 
 
 def train_files(root: Path) -> tuple[list[str], list[int]]:

@@ -130,9 +130,9 @@ class Contender:
     """A framework with the data at hand; `start()` makes the weights and compiles nothing yet."""
 
     start: Callable[[], Started]
-    device_kind: str = "cpu"
-    threads: int = 0
-    peak_memory: Callable[[], int | None] = lambda: None  # of a device with memory of its own
+    device_kind: str
+    threads: int
+    peak_memory: Callable[[], int | None]  # of a device with memory of its own
 
 
 # Steps after which as much is read ahead as will be, two batches for each CPU that decodes.
