@@ -29,13 +29,13 @@ from rich.table import Table
 
 from cnn_jax.analysis.activation_maximization import Recipe
 from cnn_jax.analysis.features import layer_shapes, match_layers
-from cnn_jax.errors import InputError, RunError
+from cnn_jax.errors import RunError
 from cnn_jax.training.predictor import load_predictor
 from experiments import command_line
 from experiments.contenders import OURS, analysis, require
 from experiments.contenders.rounds import median_range
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "the run directory")
+_WORKDIR = command_line.define_workdir()
 _PEERS = flags.DEFINE_list("peers", ["torch"], "contenders beside ours: torch")
 _LAYER = flags.DEFINE_string("layer", None, "Grad-CAM's; default: the last of 4×4 or more")
 _STEPS = flags.DEFINE_integer("steps", Recipe.steps, "of activation maximisation", 1)
@@ -45,11 +45,9 @@ _ROUNDS = flags.DEFINE_integer("rounds", 5, "turns of each contender", 1)
 def main(argv: Sequence[str]) -> None:
     """Runs the command."""
     command_line.refuse_arguments(argv)
-    if _WORKDIR.value is None:
-        raise InputError("--workdir=DIR is missing: the directory of a run")
+    workdir = command_line.read_workdir(_WORKDIR)
     peers = command_line.chosen("peer", _PEERS.value, ["torch"])
     require(peers)
-    workdir = Path(_WORKDIR.value)
     layer = _layer(workdir)
     recipe = Recipe(steps=_STEPS.value)
     records = compare([OURS, *peers], workdir, layer, recipe, rounds=_ROUNDS.value)

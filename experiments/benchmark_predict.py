@@ -28,7 +28,7 @@ from experiments.contenders.rounds import median_range
 
 flags.FLAGS.set_gnu_getopt()
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "the run directory")
+_WORKDIR = command_line.define_workdir()
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "turns of each contender", lower_bound=1)
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "images at once", lower_bound=1)
 
@@ -45,8 +45,7 @@ class Turn(NamedTuple):
 
 def main(argv: Sequence[str]) -> None:
     """Runs the command."""
-    if _WORKDIR.value is None:
-        raise InputError("--workdir=DIR is missing: the directory of a run")
+    command_line.read_workdir(_WORKDIR)
     if not argv[1:]:
         raise InputError("no IMAGE is given: files or folders")
     require(PEERS["torch"].packages)

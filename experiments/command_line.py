@@ -1,4 +1,4 @@
-"""What all commands share: the --config flag, and one clear line for wrong input (exit code 2)."""
+"""What commands share: flags that several have, one clear line for wrong input (exit code 2)."""
 
 import gc
 import logging
@@ -9,6 +9,7 @@ import select
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from functools import reduce
+from pathlib import Path
 
 import absl.logging
 import jax
@@ -23,6 +24,8 @@ from experiments import configs
 from experiments.host_memory import keep_freed_memory
 
 FAILED, WRONG_INPUT, STOPPED = 1, 2, 75
+
+flags.disclaim_key_flags()  # what is defined for a command is the command's, and in its --help
 
 _FIELD = re.compile(r"--?(?:no)?config\.([^=]*)")
 
@@ -55,6 +58,27 @@ def read_config(flag: flags.FlagHolder) -> Config:
     if lengths == {"--config.train.epochs"} and train.epochs is not None:
         train.steps = None
     return config
+
+
+def define_workdir() -> flags.FlagHolder:
+    """Defines --workdir=DIR, of a run that there is."""
+    return flags.DEFINE_string("workdir", None, "the run directory")
+
+
+def read_workdir(flag: flags.FlagHolder) -> Path:
+    """Returns the run directory of the command line.
+
+    Raises:
+      InputError: no --workdir was given.
+    """
+    if flag.value is None:
+        raise InputError("--workdir=DIR is missing: the directory of a run")
+    return Path(flag.value)
+
+
+def define_checkpoint() -> flags.FlagHolder:
+    """Defines --checkpoint=last or best, of those that a run has kept."""
+    return flags.DEFINE_enum("checkpoint", "last", ["last", "best"], "best by validation")
 
 
 def run(main: Callable[[Sequence[str]], int | None]) -> None:

@@ -27,9 +27,9 @@ from cnn_jax.training.restore import restore_run
 from cnn_jax.whole_files import strict
 from experiments import command_line
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "the run directory")
+_WORKDIR = command_line.define_workdir()
 _SPLIT = flags.DEFINE_enum("split", "test", ["test", "validation", "train"], "which examples")
-_CHECKPOINT = flags.DEFINE_enum("checkpoint", "last", ["last", "best"], "best by validation")
+_CHECKPOINT = command_line.define_checkpoint()
 _MEMBER = flags.DEFINE_integer("member", None, "of a population; default: all", lower_bound=0)
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "where the data lies now, if it has moved")
 
@@ -37,9 +37,7 @@ _DATA_DIR = flags.DEFINE_string("data_dir", None, "where the data lies now, if i
 def main(argv: Sequence[str]) -> None:
     """Runs the command."""
     command_line.refuse_arguments(argv)
-    if _WORKDIR.value is None:
-        raise InputError("--workdir=DIR is missing: the directory of a run")
-    workdir = Path(_WORKDIR.value)
+    workdir = command_line.read_workdir(_WORKDIR)
     if _MEMBER.value is not None:
         workdir = find_member(workdir, _MEMBER.value)
     members = member_directories(workdir)

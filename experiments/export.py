@@ -27,20 +27,18 @@ from experiments import command_line
 
 _FORMATS = {"stablehlo": export_stablehlo, "safetensors": export_safetensors}
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "the run directory")
+_WORKDIR = command_line.define_workdir()
 _FORMAT = flags.DEFINE_enum("format", None, [*_FORMATS], "a program, or weights")
 _OUT = flags.DEFINE_string("out", None, "the file; default: DIR/export/model.FORMAT")
-_CHECKPOINT = flags.DEFINE_enum("checkpoint", "last", ["last", "best"], "best by validation")
+_CHECKPOINT = command_line.define_checkpoint()
 
 
 def main(argv: Sequence[str]) -> None:
     """Runs the command."""
     command_line.refuse_arguments(argv)
-    if _WORKDIR.value is None:
-        raise InputError("--workdir=DIR is missing: the directory of a run")
+    workdir = command_line.read_workdir(_WORKDIR)
     if _FORMAT.value is None:
         raise InputError(f"--format is missing: {' or '.join(_FORMATS)}")
-    workdir = Path(_WORKDIR.value)
     out = Path(_OUT.value or workdir / "export" / f"model.{_FORMAT.value}")
     predictor = load_predictor(workdir, which=_CHECKPOINT.value)
     difference = _FORMATS[_FORMAT.value](predictor, out)

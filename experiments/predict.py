@@ -18,7 +18,6 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,16 +30,17 @@ from rich.text import Text
 
 from cnn_jax.data.decoding import Decoded, decoded_batches, find_images
 from cnn_jax.data.sources.image_file import shown, strict_pillow
+from cnn_jax.data.sources.quiet import say
 from cnn_jax.errors import InputError
 from cnn_jax.training.predictor import check_decodable, compile_logits, load_predictor
 from experiments import command_line
 
 flags.FLAGS.set_gnu_getopt()  # flags may follow images
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "the run directory")
+_WORKDIR = command_line.define_workdir()
 _TOP = flags.DEFINE_integer("top", 5, "how many classes of each image", lower_bound=1)
 _FORMAT = flags.DEFINE_enum("format", "json", ["json", "table"], "JSON lines, or one table")
-_CHECKPOINT = flags.DEFINE_enum("checkpoint", "last", ["last", "best"], "best by validation")
+_CHECKPOINT = command_line.define_checkpoint()
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "images at once on the device", lower_bound=1)
 
 Answer = dict[str, Any]
@@ -48,11 +48,10 @@ Answer = dict[str, Any]
 
 def main(argv: Sequence[str]) -> int | None:
     """Runs the command."""
-    if _WORKDIR.value is None:
-        raise InputError("--workdir=DIR is missing: the directory of a run")
+    workdir = command_line.read_workdir(_WORKDIR)
     if not argv[1:]:
         raise InputError("no IMAGE is given: files, folders, or - for paths from stdin")
-    predictor = load_predictor(Path(_WORKDIR.value), which=_CHECKPOINT.value)
+    predictor = load_predictor(workdir, which=_CHECKPOINT.value)
     check_decodable(predictor.spec)
     logits = compile_logits(predictor, _BATCH_SIZE.value)
     began = time.perf_counter()
@@ -64,7 +63,7 @@ def main(argv: Sequence[str]) -> int | None:
         done, bad = _report(answers)
     seconds = time.perf_counter() - began
     unread = f"; {bad:,} that can't be read" if bad else ""
-    _say(f"{done:,} images in {seconds:.3f} s: {done / seconds:,.1f} images/s{unread}")
+    say(f"{done:,} images in {seconds:.3f} s: {done / seconds:,.1f} images/s{unread}")
     return command_line.WRONG_INPUT if bad else None
 
 
@@ -110,7 +109,7 @@ def _report(answers: Iterable[Answer | Decoded]) -> tuple[int, int]:
     for each in answers:
         if isinstance(each, Decoded):
             bad += 1
-            _say(f"error: {shown(each.path)} {each.problem}")
+            say(f"error: {shown(each.path)} {each.problem}")
             continue
         done += 1
         if table is None:
@@ -134,10 +133,6 @@ def _cells(answer: Answer) -> list[str]:
     first, *others = answer["top"]
     then = ", ".join(f"{each['class']} {each['probability']:.1%}" for each in others)
     return [shown(answer["image"]), first["class"], f"{first['probability']:.1%}", then]
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

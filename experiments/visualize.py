@@ -24,7 +24,6 @@ augmentation that a config turns on.
 """
 
 import itertools
-import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -41,6 +40,7 @@ from cnn_jax.data.datasets import Dataset, Split, load_dataset
 from cnn_jax.data.decoding import Decode, decoded_batches, find_images
 from cnn_jax.data.order import epoch_order
 from cnn_jax.data.sources.image_file import decode_image, strict_pillow
+from cnn_jax.data.sources.quiet import say
 from cnn_jax.errors import InputError
 from cnn_jax.training.predictor import Predictor, check_decodable, load_predictor
 from experiments import command_line
@@ -51,12 +51,12 @@ INSIDE = NEEDS_IMAGES | NEEDS_NONE
 WHATS = [*INSIDE, "kernels", "augmentation"]
 
 _CONFIG = command_line.define_config()
-_WORKDIR = flags.DEFINE_string("workdir", None, "the run directory")
+_WORKDIR = command_line.define_workdir()
 _WHAT = flags.DEFINE_list("what", None, f"what to draw: {', '.join(WHATS)}")
 _LAYER = flags.DEFINE_string("layer", None, "a regular expression; the layers to draw")
 _IMAGE = flags.DEFINE_multi_string("image", [], "image files or folders; more may follow")
 _CLASS = flags.DEFINE_list("class", [], "names or numbers of the classes to draw or explain")
-_CHECKPOINT = flags.DEFINE_enum("checkpoint", "last", ["last", "best"], "best by validation")
+_CHECKPOINT = command_line.define_checkpoint()
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "where the data lies now, if it has moved")
 _EXAMPLES = flags.DEFINE_integer("examples", 2000, "test images searched for patches", 0)
 _SEED = flags.DEFINE_integer("seed", 0, "of the noise that images are made from")
@@ -81,10 +81,8 @@ def main(argv: Sequence[str]) -> None:
         problems: list[str] = []
         _draw_alone(whats, lambda: draw_kernels(files, problems))
         _tell(problems)
-    elif _WORKDIR.value is None:
-        raise InputError("--workdir=DIR is missing: the directory of a run")
     else:
-        _draw_run(Path(_WORKDIR.value), whats, files)
+        _draw_run(command_line.read_workdir(_WORKDIR), whats, files)
 
 
 def _whats() -> list[str]:
@@ -159,7 +157,7 @@ def _subject(
         raise InputError(f"{reason}; or give --image=FILE")
     else:
         drawn = " and ".join(NEEDS_NONE)
-        _say(f"only {drawn} are drawn without images: {reason}; or give --image=FILE")
+        say(f"only {drawn} are drawn without images: {reason}; or give --image=FILE")
         whats = [what for what in whats if what not in NEEDS_IMAGES]
     subject = Subject(
         predictor,
@@ -255,7 +253,7 @@ def _save(picture: Picture, path: Path) -> None:
         Image.fromarray(picture).save(path)
     except (OSError, ValueError) as error:  # a ValueError where the ending is no kind of picture
         raise InputError(f"{path} can't be written: {error}") from error
-    _say(f"wrote {path}")
+    say(f"wrote {path}")
 
 
 def _tell(problems: list[str]) -> None:
@@ -264,10 +262,6 @@ def _tell(problems: list[str]) -> None:
         first, *others = dict.fromkeys(problems)
         more = f", and {len(others)} more: {'; '.join(others)}" if others else ""
         raise InputError(f"{first}{more}")
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

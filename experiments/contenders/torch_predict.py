@@ -30,7 +30,7 @@ from experiments.contenders.torch_files import load_pixels
 
 flags.FLAGS.set_gnu_getopt()
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "the run directory", required=True)
+_WORKDIR = command_line.define_workdir()
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "images at once", lower_bound=1)
 
 
@@ -57,7 +57,7 @@ class Images(Dataset):
 
 def main(argv: Sequence[str]) -> None:
     """Runs the command."""
-    predictor = load_predictor(Path(_WORKDIR.value))
+    predictor = load_predictor(command_line.read_workdir(_WORKDIR))
     paths = [*find_images(argv[1:])]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     found = operations(predictor.model, predictor.spec.image_shape)

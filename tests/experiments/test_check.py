@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tests.experiments.command import contents, run_all
+from tests.experiments.command import contents, run, run_all
 
 LENET = "--config=lenet_digits"
 UNSET = [
@@ -34,20 +34,23 @@ def answers(tmp_path_factory):
         "--also=--config.data.augment.flip=true '--config.optim.milestones=(0.5,0.75)'",
     ]  # fmt: skip
     lines = [good, *([LENET, "--check", *arguments] for arguments, _ in WRONG.values())]
-    lines += [[LENET, "--check", *UNSET], ["--help"]]
+    lines += [[LENET, "--check", *UNSET]]
     said = run_all("train", lines, cwd=place)
     assert contents(place) == {}
     return said
 
 
 def test_an_optional_field_is_unset_by_none(answers):
-    config = json.loads(answers[-2].out)
+    config = json.loads(answers[-1].out)
     assert config["model"]["width"] is None and config["model"]["dropout"] == 0.25
     assert config["train"]["steps"] is None and config["train"]["epochs"] == 2
 
 
-def test_help_is_no_failure(answers):
-    assert answers[-1].code == 0 and "--help" in answers[-1].out
+def test_help_is_no_failure_and_tells_of_shared_flags(tmp_path):
+    answer = run("visualize", "--help", cwd=tmp_path)
+    assert answer.code == 0
+    for name in "config", "workdir", "checkpoint", "learning_rate", "what":
+        assert f"\n  --{name}: " in answer.out
 
 
 def test_a_reader_that_leaves_is_no_traceback():
