@@ -35,7 +35,7 @@ from cnn_jax.errors import InputError, RunError
 from experiments import command_line, configs
 from experiments.contenders import OURS, files, require
 from experiments.contenders.rounds import median_range
-from experiments.inputs import changes, loaders
+from experiments.inputs import augmentations, loaders
 from experiments.inputs.turn import take
 
 # The packages that they need.
@@ -48,7 +48,7 @@ _SECONDS = command_line.define_number("seconds", 3.0, "length of a turn")
 _CORES = flags.DEFINE_integer("cores", 1, "processors that decode", lower_bound=1)
 _CONFIGS = flags.DEFINE_list("configs", ["mnist_convnet", "cifar_tutorial"], "of the steps")
 _SIZES = flags.DEFINE_list("sizes", ["32", "160"], "sides of the images that are decoded")
-_OPERATIONS = flags.DEFINE_list("operations", list(changes.OPERATIONS), "changes to measure")
+_OPERATIONS = flags.DEFINE_list("operations", list(augmentations.OPERATIONS), "changes to measure")
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 128, "images a batch", lower_bound=1)
 _DATASET = flags.DEFINE_string("dataset", "cifar10", "that is read into memory")
 _COUNTS = flags.DEFINE_list("counts", ["1000", "4000", "16000"], "images that are streamed")
@@ -68,7 +68,7 @@ def main(argv: Sequence[str]) -> None:
     command_line.refuse_arguments(argv)
     subjects = command_line.chosen("subject", _WHAT.value, SUBJECTS) or list(SUBJECTS)
     command_line.chosen("peer", _PEERS.value, PEERS)
-    command_line.chosen("operation", _OPERATIONS.value, changes.OPERATIONS)
+    command_line.chosen("operation", _OPERATIONS.value, augmentations.OPERATIONS)
     command_line.chosen("config", _CONFIGS.value, configs.names())
     console = Console(stderr=True, width=None if sys.stderr.isatty() else 120, highlight=False)
     failed = []
@@ -112,9 +112,9 @@ def _decoding(scratch: Path, console: Console) -> Iterator[dict[str, Any]]:
 
 def _augmentation(scratch: Path, console: Console) -> Iterator[dict[str, Any]]:
     for name in _OPERATIONS.value:
-        peers = ["keras"] if "keras" in _PEERS.value and changes.OPERATIONS[name][1] else []
+        peers = ["keras"] if "keras" in _PEERS.value and augmentations.OPERATIONS[name][1] else []
         task = {"operation": name, "size": 32, "batch_size": _BATCH_SIZE.value}
-        yield from _compare("changes", [OURS, *peers], name, console, **task)
+        yield from _compare("augmentations", [OURS, *peers], name, console, **task)
 
 
 def _reading(scratch: Path, console: Console) -> Iterator[dict[str, Any]]:

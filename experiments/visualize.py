@@ -44,7 +44,7 @@ from cnn_jax.data.sources.quiet import say
 from cnn_jax.errors import InputError
 from cnn_jax.training.predictor import Predictor, check_decodable, load_predictor
 from experiments import command_line
-from experiments.image_kernels import kernels_sheet
+from experiments.kernels_sheet import kernels_sheet
 from experiments.pictures import NEEDS_IMAGES, NEEDS_NONE, Picture, Subject
 
 INSIDE = NEEDS_IMAGES | NEEDS_NONE

@@ -9,7 +9,7 @@ from PIL import Image
 from cnn_jax.config import Config, Data
 from cnn_jax.config_checks import validate
 from experiments.contenders import files
-from experiments.inputs import changes, resident
+from experiments.inputs import augmentations, resident
 from tests.experiments.command import run_all
 
 SHORT = ["--rounds=1", "--seconds=0.01", "--batch_size=4"]
@@ -61,8 +61,8 @@ def test_wrong_flags_are_refused_at_once(answers):
 
 
 def test_every_operation_is_a_change_that_a_config_can_make():
-    for name, (augment, _) in changes.OPERATIONS.items():
-        config = Config(data=Data(augment=changes.Augment(**augment)))
+    for name, (augment, _) in augmentations.OPERATIONS.items():
+        config = Config(data=Data(augment=augmentations.Augment(**augment)))
         config.train.steps = 1
         validate(config)
         assert name in {*augment, "crop"}
