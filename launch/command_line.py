@@ -20,6 +20,9 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
             return main(argv)
         except LaunchError as error:
             return _refuse(error)
+        except KeyboardInterrupt:
+            print("error: interrupted", file=sys.stderr)
+            return 1
 
     app.run(guarded, flags_parser=_parse)
 

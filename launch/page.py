@@ -6,6 +6,7 @@ import io
 import logging
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -85,14 +86,17 @@ def _text(value: Any) -> str:
 
 def _pictures(study: optuna.Study, objectives: Sequence[Objective]) -> list[str]:
     """Returns the plots that these trials allow: some need two or more that differ."""
+    from optuna.importance import FanovaImportanceEvaluator
     from optuna.visualization import matplotlib as plots
 
+    # Optuna's own looks at the best tenth of the trials alone, which of small sweeps is one.
+    evaluator = FanovaImportanceEvaluator(seed=0)
     parts = []
     for i, each in enumerate(objectives):
         target = {"target": lambda trial, i=i: trial.values[i], "target_name": each.name}
         for title, plot in {
             "History": plots.plot_optimization_history,
-            "Importance": plots.plot_param_importances,
+            "Importance": partial(plots.plot_param_importances, evaluator=evaluator),
             "Parallel coordinates": plots.plot_parallel_coordinate,
         }.items():
             parts += _picture(f"{title}: {each.name}", plot, study, target)

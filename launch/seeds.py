@@ -25,7 +25,11 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "where the run directories go")
 def train(arguments: Sequence[str], seed: int, workdir: Path) -> dict:
     """Runs one training command and returns its `result.json`; exits as the command does."""
     training = Training([*arguments, f"--config.seed={seed}"], workdir)
-    if code := training.wait():
+    try:
+        code = training.wait()
+    except KeyboardInterrupt:  # Ctrl-C: the command has it too, saves and ends
+        code = training.wait() or command_line.STOPPED
+    if code:
         sys.exit(code)
     return training.result()
 

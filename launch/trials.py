@@ -99,7 +99,7 @@ class Trials:
             trials = self.study.get_trials(deepcopy=False)
             there = {repr(trial.system_attrs.get("fixed_params")) for trial in trials}
             points = [p for p in grid(self.settings.space) if repr(p) not in there]
-            for point in points[: self.settings.trials - asked_for(trials)]:
+            for point in points[: max(0, self.settings.trials - asked_for(trials))]:
                 self.study.enqueue_trial(point)
 
     def ask(self) -> list[Point]:

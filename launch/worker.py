@@ -70,7 +70,7 @@ def attempt(
             well = yield from _train(trials, going, job, place, say)
             if not well:
                 return
-        _not_worthwhile(trials, job)  # too late for it, but its curve is kept
+        not_worthwhile(trials, job)  # too late for it, but its curve is kept
         for member in job.members:
             _settle_run(trials, job, member, runs, configs, say)
     for point in points:
@@ -117,7 +117,7 @@ def _train(
     training = Training(job.arguments, job.workdir, log=job.log, place=place, keep=keep)
     pruned = False
     while (code := training.poll()) is None:
-        pruned = pruned or _not_worthwhile(trials, job)
+        pruned = pruned or not_worthwhile(trials, job)
         if trials.stopping or pruned:
             training.stop()
         yield
@@ -149,8 +149,8 @@ def _failed(
     yield from _apart(trials, points, place, say, all_others=at_once)
 
 
-def _not_worthwhile(trials: Trials, job: Job) -> bool:
-    """Notes how far a job has come; returns whether its point, then a single one, is to end."""
+def not_worthwhile(trials: Trials, job: Job) -> bool:
+    """Notes how far a job has come; returns whether it is to end: never by one of several runs."""
     objectives, first = trials.settings.objectives, trials.settings.config["seed"]
     by_curve = len(objectives) == 1 and objectives[0].by_validation
     prune = False
@@ -159,7 +159,7 @@ def _not_worthwhile(trials: Trials, job: Job) -> bool:
             member.point.latest = {"seed": member.seed, **rows[-1]}
         if by_curve and member.seed == first:
             prune |= trials.should_prune(member.point, objectives[0].curve(rows))
-    return prune
+    return prune and job.runs == 1
 
 
 def _named(points: list[Point]) -> str:

@@ -16,7 +16,7 @@ def run_all(name, command_lines, *, cwd):
     return [*answers(f"launch.{name}", command_lines, cwd=cwd, environment=environment())]
 
 
-def start(name, *arguments, cwd):
+def start(name, *arguments, cwd, **options):
     """Starts `python -m launch.NAME ARGUMENTS` and returns the process."""
     return subprocess.Popen(
         [sys.executable, "-m", f"launch.{name}", *arguments],
@@ -25,4 +25,5 @@ def start(name, *arguments, cwd):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        **options,
     )

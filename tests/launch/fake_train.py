@@ -141,7 +141,7 @@ def train(values, workdir):
             if name == "ends75" and not again:
                 sys.exit(75)
             if waits(values) and not again and step == (2 if name == "straggles" else 1):
-                signal.sigwait([signal.SIGTERM])
+                signal.sigwait([signal.SIGTERM, signal.SIGINT])
                 sys.exit(75)
     for number, member in enumerate(members):
         leave_member(member, number, workdir)

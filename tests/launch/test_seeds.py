@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from cnn_jax.spread import spread
-from tests.launch.command import run_all
+from tests.launch.command import run_all, start
 
 ARGUMENTS = [
     "--config=lenet_digits",
@@ -45,6 +46,17 @@ def test_runs_are_made_once_and_their_mean_is_stated(tmp_path):
     assert [result["seed"] for result in results] == [3, 4]
     assert summary["test_accuracies"] == [result["test_accuracy"] for result in results]
     assert summary["test_accuracy"]["mean"] == pytest.approx(np.mean(summary["test_accuracies"]))
+
+
+def test_ctrl_c_ends_as_the_training_does_and_begins_no_other(fake_place):
+    line = ["--config=mine", "--config.model.name=waits", "--seeds=2", "--workdir=seeds"]
+    process = start("seeds", *line, cwd=fake_place, start_new_session=True)
+    while not list(fake_place.rglob("seed_0/metrics.jsonl")):
+        assert process.poll() is None
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (75, "")
+    assert not (fake_place / "seeds/seed_1").exists()
 
 
 def test_wrong_input_ends_with_the_commands_own_code(tmp_path):

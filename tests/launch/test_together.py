@@ -1,11 +1,16 @@
 """Runs that share a training command come to what they would have come to alone."""
 
+import json
 import sys
 
+import optuna
 import pytest
 from optuna.trial import TrialState
 
-from launch import pool
+from cnn_jax.metric_rows import METRICS
+from cnn_jax.whole_files import write_text
+from launch import pool, worker
+from launch.jobs import plan
 from launch.together import Group, Variable
 from launch.trials import Trials
 from tests.launch.sweeps import kill_while_training, run, settings, starts, states
@@ -101,6 +106,27 @@ def test_those_that_die_again_and_again_are_tried_alone_before_they_fail(fake_tr
     trials = run(settings(fake_train, *params, together=16))
     assert states(trials) == ["FAIL"] * 2
     assert starts(fake_train) == {"0000/together_0": 3, "0000/seed_0": 3, "0001/seed_0": 3}
+
+
+def test_a_group_is_not_ended_by_one_of_its_runs(fake_train):
+    """As one begun without a pruner and gone on with one might be."""
+    given = settings(fake_train, "optim.learning_rate=0.3,0.9", together=16)
+    trials = pool.open_trials(given)
+    trials.study.pruner = optuna.pruners.ThresholdPruner(lower=0.5)
+    points = trials.ask()
+    (job,) = plan(points, given)
+    row = {
+        "step": 1,
+        "epoch": 1,
+        "members": [{"validation_accuracy": value} for value in (0.9, 0.1)],
+    }
+    job.workdir.mkdir(parents=True)
+    write_text(job.workdir / METRICS, json.dumps(row))
+    assert not worker.not_worthwhile(trials, job)
+    assert [point.latest["validation_accuracy"] for point in points] == [0.9, 0.1]
+    assert points[1].trial.should_prune()  # alone it would be
+    for point in points:
+        point.lock.close()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the training process goes on")
