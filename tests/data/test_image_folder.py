@@ -9,7 +9,7 @@ from PIL import Image
 
 from cnn_jax.config import Data
 from cnn_jax.data.datasets import dataset_spec
-from cnn_jax.data.sources import image_folder
+from cnn_jax.data.sources import image_file, image_folder
 from cnn_jax.errors import InputError
 from tests.data.checks import load, refused, same
 
@@ -98,6 +98,16 @@ def test_other_files_are_passed_over_and_folders_below_are_not(parted):
     assert _reds(_load(parted).train)[:5] == [0, 1, 2, 3, 9]
 
 
+def test_links_to_folders_are_followed_each_folder_once_and_never_upwards(parted, tmp_path):
+    cats, elsewhere = parted / "train" / "cats", tmp_path / "elsewhere"
+    _write(elsewhere / "8.png", 8)
+    (cats / "linked").symlink_to(elsewhere)
+    (elsewhere / "again").symlink_to(elsewhere)
+    (cats / "itself").symlink_to(cats)
+    (cats / "all").symlink_to(parted / "train")
+    assert _reds(_load(parted).train)[:5] == [0, 1, 2, 3, 8]
+
+
 def test_mixed_sizes_need_an_image_size(parted):
     _write(parted / "train" / "dogs" / "9.png", 59, (12, 8))
     message = refused("image_folder", parted)
@@ -115,6 +125,31 @@ def test_the_second_load_decodes_nothing_unless_a_file_is_new(parted, monkeypatc
     _write(parted / "train" / "dogs" / "9.png", 59)
     assert len(_load(parted).train) == 9
     assert _load(parted, image_size=3).train.images.shape[1] == 3
+
+
+def test_labels_from_the_cache_follow_the_classes_of_train(parted):
+    assert _load(parted).test.labels.tolist() == [0, 0, 1, 1]
+    _write(parted / "train" / "birds" / "0.png", 200)
+    assert _load(parted).test.labels.tolist() == [1, 1, 2, 2]
+
+
+def test_a_file_that_could_not_be_read_once_is_tried_again(parted, monkeypatch):
+    def failing(path):
+        if str(path).endswith("cats/0.png"):
+            raise image_file.UnreadFile("can't be read (Input/output error)")
+        return image_file.read_bytes(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(image_folder, "read_bytes", failing)
+        assert len(_load(parted, on_bad_example="skip", image_size=6).skipped) == 2
+    assert _load(parted, on_bad_example="skip", image_size=6).skipped == ()
+
+
+def test_a_file_that_has_another_size_when_it_is_streamed_is_named(parted):
+    data = _load(parted, feed="streaming")
+    _write(parted / "train" / "cats" / "1.png", 1, (5, 7))
+    with pytest.raises(InputError, match=r"cats/1.png is 7 x 5 now and was 6 x 6 when training"):
+        data.train.images[:2]
 
 
 def _damage(path):
@@ -268,9 +303,17 @@ def test_a_relative_folder(parted, monkeypatch):
 def test_the_config_can_say_what_the_folder_must_hold(tmp_path):
     facts = dataset_spec(Data(name="image_folder", class_names=("cats", "dogs"), image_size=150))
     assert (facts.image_shape, facts.class_names) == ((150, 150, 3), ("cats", "dogs"))
+    swapped = Data(name="image_folder", class_names=("dogs", "cats"), image_size=150)
+    assert dataset_spec(swapped) == facts  # in the order of the folders
     for folder in ("train/cats", "train/cows", "test/cats", "test/cows"):
         (tmp_path / folder).mkdir(parents=True)
         Image.new("RGB", (8, 8)).save(tmp_path / folder / "0.png")
     data = Data(name="image_folder", dir=str(tmp_path), class_names=("cats", "dogs"), image_size=8)
     with pytest.raises(InputError, match=r"has the classes cats, cows; .* wants cats, dogs"):
         dataset_spec(data)
+
+
+@pytest.mark.parametrize("names", [("cats",), ("cats", "dogs", "cats")])
+def test_classes_that_no_folder_could_have(names):
+    message = refused("image_folder", by=dataset_spec, class_names=names, image_size=150)
+    assert f"data.class_names are {', '.join(names)}; they must be two or more different" in message

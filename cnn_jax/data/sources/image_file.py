@@ -22,6 +22,10 @@ class BadImage(ValueError):
     """A file that is no whole image; the message says why, without the file's name."""
 
 
+class UnreadFile(BadImage):
+    """A file whose content could not be had; it may be whole, and be read another time."""
+
+
 @contextmanager
 def strict_pillow() -> Iterator[None]:
     """Makes Pillow refuse what it only warns of: images so large that they may be an attack.
@@ -110,13 +114,13 @@ def read_bytes(path: Path | str) -> bytes:
     """Returns a file's content.
 
     Raises:
-      BadImage: the file can't be read.
+      UnreadFile: the file can't be read.
     """
     try:
         with open(path, "rb", buffering=0) as file:  # to make a buffer takes longer than to read
             return file.read()
     except OSError as error:
-        raise BadImage(f"can't be read ({error.strerror})") from error
+        raise UnreadFile(f"can't be read ({error.strerror})") from error
 
 
 def shown(path: Path | str) -> str:

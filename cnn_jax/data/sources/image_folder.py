@@ -15,6 +15,7 @@ from cnn_jax.data.on_disk import ImagesOnDisk
 from cnn_jax.data.sources.cache import cache_path, read_cache, write_cache
 from cnn_jax.data.sources.image_file import (
     BadImage,
+    UnreadFile,
     decode_image,
     image_size,
     read_bytes,
@@ -24,7 +25,7 @@ from cnn_jax.data.sources.image_file import (
 from cnn_jax.data.sources.memory import choose_feed
 from cnn_jax.data.sources.quiet import say, track
 from cnn_jax.data.sources.survey import in_threads, room_for
-from cnn_jax.data.spec import Dataset, Spec, Split, check_names
+from cnn_jax.data.spec import Dataset, Spec, Split, check_names, shape_text
 from cnn_jax.errors import InputError
 
 EXTENSIONS = frozenset(
@@ -54,13 +55,20 @@ def spec(data: Data) -> Spec:
     """Returns the folder's facts: its classes by their folders, the size of its images by
     `data.image_size` or else the header of the first that can be read.
 
-    Without a folder they are what the config says they must be, if it says both.
+    Without a folder they are what the config says they must be, if it says both; in either case
+    classes are in the order of their names.
 
     Raises:
-      InputError: the folder is not laid out as it should be.
+      InputError: the folder is not laid out as it should be, or no folder could have the classes.
     """
     if not data.dir and data.class_names and data.image_size:
-        return Spec("image_folder", (*[data.image_size] * 2, data.channels), data.class_names)
+        names = tuple(sorted(set(data.class_names)))
+        if not 2 <= len(names) == len(data.class_names):
+            raise InputError(
+                f"data.class_names are {', '.join(data.class_names)}; they must be two or more "
+                "different names"
+            )
+        return Spec("image_folder", (*[data.image_size] * 2, data.channels), names)
     root = _root(data)
     classes, parts = _scan(root)
     return _spec(root, classes, parts, data)
@@ -99,7 +107,7 @@ def load(data: Data, *, memory: int | None = None) -> Dataset:
 
 
 def _on_disk(root: Path, files: _Files, decoded: _Decoded, facts: Spec, data: Data) -> ImagesOnDisk:
-    read = _Reader(root, files.paths, data.image_size, data.channels)
+    read = _Reader(root, files.paths, data.image_size, facts.image_shape)
     return ImagesOnDisk(read, decoded.paths, facts.image_shape, decoded.images)
 
 
@@ -109,7 +117,7 @@ class _Reader(NamedTuple):
     root: Path
     paths: list[str]
     size: int
-    channels: int
+    shape: tuple[int, int, int]
 
     def __call__(self, numbers: Int[np.ndarray, " k"]) -> UInt8[np.ndarray, "k h w c"]:
         """Returns images.
@@ -122,9 +130,13 @@ class _Reader(NamedTuple):
     def _decode(self, name: str) -> UInt8[np.ndarray, "h w c"]:
         path = f"{self.root}/{name}"  # to make a Path takes a tenth of a small image's time
         try:
-            return decode_image(read_bytes(path), size=self.size, channels=self.channels)
+            pixels = decode_image(read_bytes(path), size=self.size, channels=self.shape[2])
         except BadImage as error:
             raise InputError(f"{path} {error}; it could be read when training began") from error
+        if pixels.shape != self.shape:
+            found, known = (shape_text(shape[:2]) for shape in (pixels.shape, self.shape))
+            raise InputError(f"{path} is {found} now and was {known} when training began")
+        return pixels
 
 
 def _root(data: Data) -> Path:
@@ -196,6 +208,9 @@ def _files(root: Path, place: Path, classes: list[str]) -> _Files:
 def image_paths(folder: Path) -> Iterator[Path]:
     """Yields the files that should be images by their names, at any depth, in any order.
 
+    Links to folders are followed, but to those that hold `folder`; each folder is gone through
+    once.
+
     Raises:
       OSError: a folder can't be read.
     """
@@ -203,11 +218,20 @@ def image_paths(folder: Path) -> Iterator[Path]:
     def refuse(error: OSError) -> None:
         raise error
 
-    for place, below, names in os.walk(folder, onerror=refuse):
-        below[:] = [name for name in below if not name.startswith(".")]
-        for name in names:
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in EXTENSIONS:
-                yield Path(place, name)
+    seen = set(map(str, Path(os.path.realpath(folder)).parents))
+    waiting = [str(folder)]  # links come last, so that files keep the names they have without them
+    for start in waiting:
+        for place, below, names in os.walk(start, onerror=refuse):
+            real = os.path.realpath(place)
+            if real in seen:
+                below.clear()
+                continue
+            seen.add(real)
+            below[:] = sorted(name for name in below if not name.startswith("."))
+            waiting += filter(os.path.islink, (os.path.join(place, name) for name in below))
+            for name in names:
+                if not name.startswith(".") and os.path.splitext(name)[1].lower() in EXTENSIONS:
+                    yield Path(place, name)
 
 
 def _spec(root: Path, classes: list[str], parts: dict[str, _Files], data: Data) -> Spec:
@@ -240,15 +264,19 @@ def _refusal(path: Path, reason: object) -> InputError:
 
 
 def _read(root: Path, part: str, files: _Files, facts: Spec, data: Data, feed: str) -> _Decoded:
-    """Returns a part from the cache, or decoded and then put into the cache."""
+    """Returns a part from the cache, or decoded and then put into the cache.
+
+    Not if a file could not be read: whether it can be another time its version doesn't tell.
+    """
     identity = [(path, *_version(root / path)) for path in files.paths]
-    options = (facts.image_shape, data.image_size, data.on_bad_example, feed)
+    options = (facts.image_shape, facts.class_names, data.image_size, data.on_bad_example, feed)
     path = cache_path(f"image_folder/{root.name}", part, str(root), options, identity)
     cached = read_cache(path)
     if cached is not None and cached.keys() == set(_Decoded._fields):
         return _Decoded(**cached | {"skipped": tuple(cached["skipped"].tolist())})
-    decoded = _decode(root, part, files, facts, data, feed)
-    write_cache(path, **decoded._asdict() | {"skipped": np.array(decoded.skipped, str)})
+    decoded, unread = _decode(root, part, files, facts, data, feed)
+    if not unread:
+        write_cache(path, **decoded._asdict() | {"skipped": np.array(decoded.skipped, str)})
     return decoded
 
 
@@ -261,8 +289,11 @@ def _version(path: Path) -> tuple[int, ...]:
     return stat.st_size, stat.st_mtime_ns
 
 
-def _decode(root: Path, part: str, files: _Files, facts: Spec, data: Data, feed: str) -> _Decoded:
-    count = len(files.paths)
+def _decode(
+    root: Path, part: str, files: _Files, facts: Spec, data: Data, feed: str
+) -> tuple[_Decoded, int]:
+    """Returns a part, and how many of its files could not be read at all."""
+    count, unread = len(files.paths), []
     images, keep = room_for(count, facts.image_shape, feed)
     hashes = np.empty((count, 16), np.uint8)
 
@@ -275,6 +306,8 @@ def _decode(root: Path, part: str, files: _Files, facts: Spec, data: Data, feed:
         except BadImage as error:
             if data.on_bad_example != "skip":
                 raise _refusal(path, error) from error
+            if isinstance(error, UnreadFile):
+                unread.append(index)
             return f"{shown(files.paths[index])} {error}"
         if pixels.shape != facts.image_shape:
             raise InputError(_other_size(path, pixels.shape, facts))
@@ -295,7 +328,7 @@ def _decode(root: Path, part: str, files: _Files, facts: Spec, data: Data, feed:
     skipped = tuple(filter(None, problems))
     if skipped:
         images, hashes = images[good], hashes[good]
-    return _Decoded(rows, images, files.labels[good], hashes, skipped)
+    return _Decoded(rows, images, files.labels[good], hashes, skipped), len(unread)
 
 
 def _other_size(path: Path, shape: tuple[int, ...], facts: Spec) -> str:
