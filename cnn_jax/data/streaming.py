@@ -5,7 +5,10 @@ one, whatever the number of workers, and goes on after any step. Grain's element
 what it spends on an element is more than a small image takes to decode.
 """
 
+import multiprocessing
+import os
 import queue
+import signal
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -114,7 +117,8 @@ def _read_ahead(
     dataset = grain.MapDataset.source(batches)[start:].to_iter_dataset(options)
     if workers:
         _mark_flags_parsed()
-        dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
+        processes = grain.MultiprocessingOptions(num_workers=workers)
+        dataset = dataset.mp_prefetch(processes, worker_init_fn=_live_with_the_run)
     iterator = iter(dataset)
     if not workers:
         yield from iterator
@@ -248,6 +252,22 @@ class StreamedEvalBatches:
             yield from prefetch
         finally:
             prefetch.close()
+
+
+def _live_with_the_run(*_: int) -> None:
+    """Has a worker end when the run's process does, and not before.
+
+    A stop signal goes to all processes of a terminal or job; the run itself heeds it, and still
+    needs batches until it is saved.
+    """
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, signal.SIG_IGN)
+
+    def follow() -> None:
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
 
 
 def _mark_flags_parsed() -> None:

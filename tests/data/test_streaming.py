@@ -1,6 +1,11 @@
 """Streaming gives the very batches of resident feeding, in any number of pieces."""
 
 import contextlib
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
 import time
 
 import jax
@@ -77,9 +82,35 @@ def test_a_stream_goes_on_after_any_step(options):
     assert streamed(STEPS) == []
 
 
-def test_worker_processes_change_nothing():
-    for one, other in zip(streamed(1, 5), streamed(1, 5, workers=2), strict=True):
+def test_worker_processes_change_nothing_and_are_not_stopped_by_signals():
+    options = {"seed": 3, "batch_size": BATCH, "start": 1, "stop": STEPS}
+    batches = train_batches(on_disk(), workers=2, **options)
+    found = [next(batches)]
+    workers = multiprocessing.active_children()
+    assert len(workers) == 2
+    for each in signal.SIGINT, signal.SIGTERM:
+        for worker in workers:
+            os.kill(worker.pid, each)
+    for one, other in zip(streamed(1), [*found, *batches], strict=True):
         np.testing.assert_array_equal(one["image"], other["image"])
+
+
+KILLED = """
+import os, signal
+from tests.data.test_streaming import on_disk, train_batches
+
+batches = train_batches(on_disk(), seed=3, batch_size=2, start=0, stop=8, workers=1)
+next(batches)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_workers_end_with_a_process_that_is_killed():
+    root = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
+    run = [sys.executable, "-c", KILLED]
+    # Their output is a pipe, which ends with the last that could write into it.
+    done = subprocess.run(run, cwd=root, stdout=subprocess.PIPE, timeout=60)
+    assert (done.returncode, done.stdout) == (-signal.SIGKILL, b"")
 
 
 @pytest.mark.parametrize("workers", [0, 1])
