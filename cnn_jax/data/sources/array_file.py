@@ -1,6 +1,7 @@
 """A NumPy .npz file of images and labels, for people with data of their own."""
 
 import zipfile
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from cnn_jax.data.sources.memory import check_memory, choose_feed
 from cnn_jax.data.spec import Dataset, Labels, Spec, Split, check_names, shape_text
 from cnn_jax.errors import InputError
 
+_CLASSES_TRUSTED = 1000  # so many classes a file may have by its largest label, however few images
 # Keys of images and labels. One set is split; several are train, validation and test.
 _ONE_SET = (("images", "labels"), ("x", "y"))
 _SETS = {
@@ -45,7 +47,8 @@ def load(data: Data, *, memory: int | None = None) -> Dataset:
     Images are uint8, (N, H, W) or (N, H, W, C). Labels are whole numbers from 0, (N,) or (N, 1); or
     for each class whether the image is of it, zeros and ones (N, classes), where images may be of
     any number of classes.
-    `class_names` may name the classes; otherwise there are as many as the largest label says.
+    `class_names` may name the classes; otherwise there are as many as the largest label says, but
+    not over a thousand and more than images.
 
     Raises:
       InputError: the file isn't like that.
@@ -128,10 +131,11 @@ class _File:
             raise InputError(
                 f"{self.path}: {key} are {kind}; they must be whole numbers: labels.astype(int)"
             )
-        if shape[:1] != count or (shape[1:] not in ((), (1,)) and not several):
+        sizes = [shape_text(each) or "()" for each in (shape, self.headers[images][0])]
+        if not shape or shape[:1] != count or (shape[1:] not in ((), (1,)) and not several):
             raise InputError(
-                f"{self.path}: {key} have shape {shape_text(shape)} and {images} "
-                f"{shape_text(self.headers[images][0])}; there must be a label for each image"
+                f"{self.path}: {key} have shape {sizes[0]} and {images} {sizes[1]}; "
+                "there must be a label for each image"
             )
         if not shape[0]:
             raise InputError(f"{self.path}: {images} holds no images")
@@ -211,12 +215,25 @@ class _File:
         if top == 0:
             raise InputError(f"{self.path} has one class only; at least two are needed")
         if "class_names" not in self.headers:
+            count = sum(map(len, self.labels.values()))
+            if not several and top >= max(_CLASSES_TRUSTED, count):
+                raise InputError(
+                    f"{self.path} has a label {top}, but {count} images; number the classes "
+                    "0, 1, …: np.unique(labels, return_inverse=True)[1]"
+                )
             return tuple(map(str, range(top + 1)))
         shape, kind = self.headers["class_names"]
         if kind.kind != "U" or len(shape) != 1:
             raise InputError(f"{self.path}: class_names must be a list of strings, not {kind}")
         names = tuple(self._read("class_names").tolist())
         check_names(names, self.path)
+        name, times = Counter(names).most_common(1)[0] if names else ("", 1)
+        if times > 1:
+            raise InputError(
+                f"{self.path}: class_names holds {name!r} {times} times; they must differ"
+            )
+        if not all(map(str.strip, names)):
+            raise InputError(f"{self.path}: class_names holds a blank; each class must have a name")
         if several and top + 1 != len(names):
             raise InputError(
                 f"{self.path} has {top + 1} columns of labels, but {len(names)} class_names"
