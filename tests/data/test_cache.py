@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cnn_jax.data.sources import tfds_source
-from cnn_jax.data.sources.cache import cache_dir
+from cnn_jax.data.sources.cache import cache_dir, read_cache, write_cache
 from tests.data.checks import load, same
 from tests.data.fakes import prepare_fake
 
@@ -65,6 +65,18 @@ def test_a_damaged_cache_is_rebuilt(damage, prepared, tmp_path):
     assert same(load("cifar10", prepared).train, first.train)
     with np.load(path) as arrays:
         assert arrays["images"].shape == (40, 32, 32, 3)
+
+
+def test_whatever_byte_is_damaged_it_is_found_or_no_matter(tmp_path):
+    path, array = tmp_path / "x.npz", np.arange(3)
+    write_cache(path, x=array)
+    whole, found = path.read_bytes(), 0
+    for place in range(len(whole)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        arrays = read_cache(path)
+        found += arrays is None
+        assert arrays is None or all(np.array_equal(each, array) for each in arrays.values())
+    assert found > len(whole) / 2
 
 
 def test_a_new_preparation_is_read_anew(tmp_path):

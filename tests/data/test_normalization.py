@@ -1,3 +1,5 @@
+import contextlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -104,6 +106,10 @@ def test_a_file_that_holds_none_is_refused(tmp_path):
     for content in (b"", b"text", whole[: len(whole) // 2]):
         path.write_bytes(content)
         with pytest.raises(InputError, match=r"normalization.npz holds no normalization"):
+            Normalization.load(path)
+    for place in range(whole.index(b"PK\x01\x02"), len(whole)):  # the zip's directory
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with contextlib.suppress(InputError):
             Normalization.load(path)
     np.savez(path, images=TRAIN)
     with pytest.raises(InputError, match="holds no normalization"):
