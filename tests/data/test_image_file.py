@@ -1,11 +1,13 @@
 """Single image files: pixels as Pillow and NumPy give them, and a reason for every bad one."""
 
 import io
+import struct
 import warnings
 
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
+from PIL.JpegImagePlugin import JpegImageFile
 
 from cnn_jax.data.sources.image_file import (
     BadImage,
@@ -70,6 +72,29 @@ def test_sixteen_bits_are_scaled_and_not_clipped():
     assert decode_image(content, size=0, channels=1)[..., 0].tolist() == [[0, 1, 128, 255]]
 
 
+def _tiff(pixels, depth, *, white_is_zero=False):
+    """Returns a gray TIFF file of a row of pixels, 12 or 16 bits each."""
+    bits = "".join(f"{value:012b}" for value in pixels)  # 12 bits go from the highest to the lowest
+    packed = int(bits, 2).to_bytes(len(bits) // 8) if depth == 12 else pixels.tobytes()
+    tags = {256: len(pixels), 257: 1, 258: depth, 259: 1, 262: int(not white_is_zero)}
+    tags |= {273: 8 + 2 + 12 * 9 + 4, 277: 1, 278: 1, 279: len(packed)}
+    entries = [struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items()]
+    return b"II*\0" + struct.pack("<IH", 8, 9) + b"".join(entries) + bytes(4) + packed
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"depth": 12}, [0, 62, 187, 255]),
+        ({"depth": 16}, [0, 4, 12, 16]),
+        ({"depth": 16, "white_is_zero": True}, [255, 251, 243, 239]),
+    ],
+)
+def test_deep_tiffs_are_scaled_by_their_depth_and_white_is_white(options, expected):
+    content = _tiff(np.array([0, 1000, 3000, 4095], np.uint16), **options)
+    assert decode_image(content, size=0, channels=1).ravel().tolist() == expected
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_images_are_upright(orientation):
     """Orientation 6, for one, means: rotated by 90 degrees clockwise to be upright."""
@@ -124,6 +149,16 @@ def test_large_jpegs_are_decoded_coarsely_but_nearly_the_same():
     assert coarse.shape == (20, 20, 3) and np.abs(coarse - exact).max() <= 4
 
 
+@pytest.mark.parametrize(("orientation", "least"), [(3, (60, 20)), (6, (20, 60))])
+def test_a_jpeg_is_decoded_coarsely_by_the_size_it_is_seen_at(orientation, least, monkeypatch):
+    asked = []
+    monkeypatch.setattr(JpegImageFile, "draft", lambda self, mode, size: asked.append(size))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    decode_image(_encode(_pixels(64, 48), "JPEG", exif=exif), size=(10, 30), channels=3)
+    assert asked == [least]
+
+
 @pytest.mark.parametrize("channels", [1, 2, 3, 5])
 def test_arrays_are_fitted_like_files(channels):
     pixels = _pixels(9, 6, channels)
@@ -154,7 +189,7 @@ BAD = {
     "corrupt": (lambda: _whole()[:900] + bytes(100) + _whole()[1000:], "is corrupt or truncated"),
     "bomb": (_bomb, "has more than 89 megapixels"),
     "float": (lambda: _encode(Image.new("F", (2, 2)), "TIFF"), "has float pixels"),
-    "deep": (lambda: _encode(Image.new("I", (2, 2), 70000), "TIFF"), "more than 16 bits"),
+    "deep": (lambda: _encode(Image.new("I", (2, 2), 255), "TIFF"), "more than 16 bits"),
 }
 
 

@@ -15,6 +15,7 @@ from cnn_jax.data.sources.fast_decoding import fast_pixels
 
 _ROTATED = (5, 6, 7, 8)  # values of the EXIF orientation that swap height and width
 _ORIENTATION = 0x0112
+_BITS, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0  # tags of TIFF
 _MODES = {1: "L", 3: "RGB"}
 
 
@@ -48,10 +49,14 @@ def image_size(content: bytes) -> tuple[int, int]:
     with _open(content) as image:
         width, height = image.size
         try:
-            rotated = image.getexif().get(_ORIENTATION) in _ROTATED
+            rotated = _is_rotated(image)
         except Exception as error:  # a PNG may have its orientation after its pixels
             raise BadImage(f"is corrupt or truncated ({_reason(error)})") from error
     return (width, height) if rotated else (height, width)
+
+
+def _is_rotated(image: Image.Image) -> bool:
+    return image.getexif().get(_ORIENTATION) in _ROTATED
 
 
 def decode_image(
@@ -61,10 +66,11 @@ def decode_image(
 
     `size` > 0 scales the shorter side to it and crops the centre, with antialiasing; a pair is
     height and width, and 0 leaves the image as it is. `channels` is 1 (luma) or 3. Transparency
-    is dropped; of an animation the first frame is taken; 16-bit gray is scaled to 8 bits.
+    is dropped; of an animation the first frame is taken; gray of up to 16 bits is scaled to 8.
 
     Raises:
-      BadImage: the file is empty, truncated, corrupt, no image, of float pixels, or too large.
+      BadImage: the file is empty, truncated, corrupt, no image, of deeper or float pixels, or too
+        large.
     """
     height, width = size if isinstance(size, tuple) else (size, size)
     pixels = fast_pixels(content, channels=channels, at_least=(2 * height, 2 * width))
@@ -82,7 +88,8 @@ def _decode_by_pillow(
     with _open(content) as image:
         try:
             if height and image.format == "JPEG":
-                image.draft(None, (2 * width, 2 * height))  # decodes at a coarser scale, if large
+                stored = (height, width) if _is_rotated(image) else (width, height)
+                image.draft(None, (2 * stored[0], 2 * stored[1]))  # a coarser scale, if large
             image.load()
             ImageOps.exif_transpose(image, in_place=True)  # otherwise it copies what is upright
         except Exception as error:  # every decoder of Pillow has its own kinds
@@ -154,10 +161,14 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     if image.mode == "F":
         raise BadImage("has float pixels; save it with 8 bits a channel")
     if image.mode == "I" or image.mode.startswith("I;16"):
-        pixels = np.array(image).astype(np.int64)
-        if pixels.min() < 0 or pixels.max() > 65535:
+        tags = getattr(image, "tag_v2", {})  # of a TIFF; of other formats Pillow makes 16 bits
+        depth = tags.get(_BITS, (16,))[0]
+        pixels, top = np.array(image).astype(np.int64), 2**depth - 1
+        if depth > 16 or pixels.min() < 0 or pixels.max() > top:
             raise BadImage("has pixels of more than 16 bits; save it with 8 bits a channel")
-        return Image.fromarray(np.rint(pixels / 257).astype(np.uint8))
+        if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
+            pixels = top - pixels
+        return Image.fromarray(np.rint(pixels / (top / 255)).astype(np.uint8))
     return image
 
 
