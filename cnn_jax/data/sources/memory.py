@@ -3,22 +3,28 @@
 import contextlib
 import math
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from cnn_jax.config import Data
 from cnn_jax.errors import InputError
 
 RESIDENT_SHARE = 0.4  # of the memory for it that a resident dataset may take; the rest is for work
-_CGROUP = Path("/sys/fs/cgroup")
+_CGROUPS, _OWN_GROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+# Files of a control group, version 2 and 1: its limit, what it uses, and of that unused files.
+_FILES = {
+    2: ("memory.max", "memory.current", "inactive_file"),
+    1: ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+}
 
 
 def available_memory() -> int | None:
     """Returns how many bytes this process can still get, or None where that can't be known.
 
     The least of what the machine has available and what its control group (a container's or a
-    job's limit) leaves; on systems other than Linux, the memory of the machine.
+    job's limit) and those around it leave; on systems other than Linux, the memory of the machine.
     """
-    limits = []
+    limits = list(_left_in_groups())
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
         facts = dict(line.split(":", 1) for line in lines)
@@ -26,10 +32,31 @@ def available_memory() -> int | None:
     except (OSError, KeyError, ValueError):
         with contextlib.suppress(AttributeError, OSError, ValueError):
             limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    with contextlib.suppress(OSError, ValueError):  # no control groups, or "max": no limit
-        limit, used = ((_CGROUP / f"memory.{name}").read_text() for name in ("max", "current"))
-        limits.append(int(limit) - int(used))
     return min(limits) if limits else None
+
+
+def _left_in_groups() -> Iterator[int]:
+    """Yields what each control group around this process leaves, where one limits memory."""
+    try:
+        lines = _OWN_GROUPS.read_text().splitlines()
+    except OSError:
+        return
+    for _, controllers, path in (line.split(":", 2) for line in lines):
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        version, top = (1, _CGROUPS / "memory") if controllers else (2, _CGROUPS)
+        own = Path(path.lstrip("/"))
+        for place in (own, *own.parents):  # in a container the own path may lie outside of it
+            with contextlib.suppress(OSError, ValueError):  # no such files, or "max": no limit
+                yield _left(top / place, *_FILES[version])
+
+
+def _left(group: Path, limit: str, used: str, unused: str) -> int:
+    left = int((group / limit).read_text()) - int((group / used).read_text())
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        lines = (group / "memory.stat").read_text().splitlines()
+        left += int(dict(line.split() for line in lines)[unused])
+    return left
 
 
 def choose_feed(
