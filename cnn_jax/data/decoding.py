@@ -1,5 +1,6 @@
 """Image files decoded by threads ahead of whatever takes them, in their order."""
 
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -36,7 +37,9 @@ def find_images(names: Iterable[str]) -> Iterator[Path]:
     """
     for name in names:
         if name == "-":
-            yield from find_images(line for line in map(str.strip, sys.stdin) if line not in "-")
+            # As bytes, since names of files need not be text.
+            lines = (os.fsdecode(line).strip() for line in sys.stdin.buffer)
+            yield from find_images(line for line in lines if line not in "-")
         elif Path(name).is_dir():
             yield from sorted(image_paths(Path(name))) or [Path(name)]
         else:

@@ -1,3 +1,5 @@
+import io
+import os
 import queue
 import threading
 
@@ -73,7 +75,8 @@ def test_folders_are_searched_and_stdin_read(tmp_path, monkeypatch):
     for name in ("deep/b.png", "deep/er/a.JPG", "deep/notes.txt", "single.odd"):
         (tmp_path / name).touch()
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.stdin", iter(["single.odd\n", "\n", "-\n", "deep/er\n"]))
+    lines = b"single.odd\n\n-\n  deep/er\r\n\xff.png"
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(lines), "utf-8", "strict"))
     found = [path.as_posix() for path in find_images(["deep", "empty", "-", "none.png"])]
-    wanted = ["deep/b.png", "deep/er/a.JPG", "empty", "single.odd", "deep/er/a.JPG", "none.png"]
-    assert found == wanted
+    wanted = ["deep/b.png", "deep/er/a.JPG", "empty", "single.odd", "deep/er/a.JPG"]
+    assert found == [*wanted, os.fsdecode(b"\xff.png"), "none.png"]
