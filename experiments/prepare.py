@@ -11,8 +11,9 @@ from collections.abc import Sequence
 
 from absl import flags
 
+from cnn_jax.data.datasets import SOURCES
 from cnn_jax.data.sources import digits
-from cnn_jax.data.sources.prepare import prepare
+from cnn_jax.data.sources.prepare import prepare, writing
 from cnn_jax.data.sources.quiet import say, silence
 from cnn_jax.data.sources.tfds_builder import is_prepared, open_builder, resolve_data_dir
 from cnn_jax.errors import InputError
@@ -27,7 +28,12 @@ def main(argv: Sequence[str]) -> int | None:
     command_line.refuse_arguments(argv)
     if not _DATASET.value:
         raise InputError("--dataset=NAME is missing; cifar10, mnist and digits are names")
-    builder = open_builder(_DATASET.value, resolve_data_dir(_DATA_DIR.value))
+    if _DATASET.value in SOURCES:
+        raise InputError(
+            f"{_DATASET.value} needs no preparing: a run makes it or reads it where it lies"
+        )
+    data_dir = resolve_data_dir(_DATA_DIR.value)
+    builder = open_builder(_DATASET.value, data_dir)
     if is_prepared(builder):
         say(f"{_DATASET.value} is already prepared in {builder.data_dir}")
         return None
@@ -35,8 +41,8 @@ def main(argv: Sequence[str]) -> int | None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         if builder.name == "digits":
-            with silence():
-                digits.prepare(resolve_data_dir(_DATA_DIR.value))
+            with silence(), writing(builder.name, data_dir):
+                digits.prepare(data_dir)
         else:
             prepare(builder)
     except KeyboardInterrupt:

@@ -1,5 +1,8 @@
 """The digits: those of scikit-learn, split in balance, prepared once and whole or not at all."""
 
+import os
+import signal
+
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
@@ -106,6 +109,24 @@ def test_an_interrupted_preparation_leaves_nothing(tmp_path, monkeypatch):
         digits.prepare(tmp_path)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
     assert not digits.is_prepared(tmp_path)
+
+
+def test_a_preparation_that_is_terminated_cleans_up_first(tmp_path, monkeypatch):
+    left = []
+
+    def terminated(self, images, labels, indices):
+        yield 0, {"image": images[0], "label": 0}
+        os.kill(os.getpid(), signal.SIGTERM)
+        yield 1, {"image": images[0], "label": 0}
+
+    monkeypatch.setattr(digits.Digits, "_generate_examples", terminated)
+    before = signal.signal(signal.SIGTERM, lambda *_: left.append([*tmp_path.glob(".digits*")]))
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            digits.prepare(tmp_path)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert left == [[]] and not digits.is_prepared(tmp_path)
 
 
 def test_of_two_that_prepare_at_once_the_first_wins(tmp_path, monkeypatch):

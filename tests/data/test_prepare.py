@@ -138,22 +138,27 @@ def test_nothing_is_left_but_the_data_and_the_downloads(served, tmp_path):
 
 @pytest.fixture
 def interruptible():
-    """Lets SIGINT interrupt even where tests run in the background of a shell, which ignores it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    """Lets SIGINT interrupt even where tests run in the background of a shell, which ignores it.
+
+    And SIGTERM end nothing.
+    """
+    handlers = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: lambda *_: None}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     yield
-    signal.signal(signal.SIGINT, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.mark.parametrize(
-    ("owner", "name"),
+    ("owner", "name", "number"),
     [
-        (downloader._Downloader, "_sync_download"),
-        (extractor, "_copy"),
-        (tfds.features.Text, "encode_example"),  # in the midst of writing examples
+        (downloader._Downloader, "_sync_download", signal.SIGINT),
+        (extractor, "_copy", signal.SIGTERM),
+        (tfds.features.Text, "encode_example", signal.SIGINT),  # in the midst of writing examples
     ],
 )
 def test_an_interruption_leaves_nothing_half_made(
-    owner, name, served, tmp_path, monkeypatch, interruptible
+    owner, name, number, served, tmp_path, monkeypatch, interruptible
 ):
     originals.write_cifar10(served)
     over, killed = threading.Event(), threading.Event()
@@ -163,7 +168,7 @@ def test_an_interruption_leaves_nothing_half_made(
             (arguments[2] / "half.bin").touch()
         if not killed.is_set():
             killed.set()
-            os.kill(os.getpid(), signal.SIGINT)  # reaches the main thread; TFDS's others go on
+            os.kill(os.getpid(), number)  # reaches the main thread; TFDS's others go on
         over.wait(3)
         raise OSError("over")
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.experiments.command import run
+from tests.experiments.command import run, run_all
 
 
 @pytest.fixture(autouse=True)
@@ -20,13 +20,20 @@ def test_digits_once_and_again(tmp_path):
     assert answer == (0, "", f"digits is already prepared in {home}\n")
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        ([], "--dataset=NAME is missing"),
-        (["--dataset=mnist", "--data_dir=/elsewhere"], "CNN_JAX_OFFLINE is set (without one, copy"),
-    ],
-)
-def test_what_cannot_be_is_one_line_and_exit_code_2(arguments, words, tmp_path):
-    code, out, err = run("prepare", *arguments, cwd=tmp_path)
-    assert (code, out) == (2, "") and words in err and err.count("\n") == 1
+WRONG = [
+    ([], "--dataset=NAME is missing"),
+    (["--dataset=mnist", "--data_dir=/elsewhere"], "CNN_JAX_OFFLINE is set (without one, copy"),
+    (["--dataset=npz"], "npz needs no preparing: a run makes it or reads it where it lies"),
+    (["--dataset=digits", "--data_dir=file"], "file: Not a directory; choose another directory"),
+    (
+        ["--dataset=digits", "--data_dir=/proc/nope"],
+        "can't be prepared in /proc/nope: No such file",
+    ),
+]
+
+
+def test_what_cannot_be_is_one_line_and_exit_code_2(tmp_path):
+    (tmp_path / "file").touch()
+    answers = run_all("prepare", [arguments for arguments, _ in WRONG], cwd=tmp_path)
+    for (code, out, err), (_, words) in zip(answers, WRONG, strict=True):
+        assert (code, out) == (2, "") and words in err and err.count("\n") == 1

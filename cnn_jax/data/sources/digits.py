@@ -6,7 +6,6 @@ Importing this module imports tensorflow_datasets (0.4 s) and registers the buil
 
 import contextlib
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import tensorflow_datasets as tfds
 from jaxtyping import Int, UInt8
 
 from cnn_jax.data.carving import choose_test
+from cnn_jax.data.sources.prepare import scratch_directory
 from cnn_jax.errors import InputError
 
 NUM_TEST = 297  # of 1,797; leaves 1,500 for training
@@ -83,7 +83,7 @@ def prepare(data_dir: str | os.PathLike) -> None:
     home.parent.mkdir(parents=True, exist_ok=True)
     # TFDS's own temporary directory takes its name from `random`: two processes that were seeded
     # alike would share it.
-    with tempfile.TemporaryDirectory(dir=data_dir, prefix=".digits-") as scratch:
+    with scratch_directory(data_dir, "digits") as scratch:
         builder = Digits(data_dir=scratch, file_format="array_record")
         builder.download_and_prepare()
         try:

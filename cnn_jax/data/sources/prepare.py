@@ -4,6 +4,7 @@ import contextlib
 import importlib.util
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import threading
@@ -49,22 +50,62 @@ def prepare(builder: Any) -> Path:
     if reason := obstacle(builder):
         raise InputError(f"{name_of(builder)} can't be prepared: {reason}")
     say(f"preparing {name_of(builder)} in {home} …")
-    try:
+    with writing(name_of(builder), data_dir):
         data_dir.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=data_dir, prefix=f".{builder.name}-") as scratch:
-            made = _download_and_prepare(_in_place_of(builder, Path(scratch)), data_dir)
+        with scratch_directory(data_dir, builder.name) as scratch:
+            made = _download_and_prepare(_in_place_of(builder, scratch), data_dir)
             home.parent.mkdir(parents=True, exist_ok=True)
             try:
                 os.rename(made, home)
             except OSError:
                 if not (home / "dataset_info.json").is_file():  # else another process was first
                     raise
-    except PermissionError as error:
+    return home
+
+
+@contextlib.contextmanager
+def writing(name: str, data_dir: Path) -> Iterator[None]:
+    """Turns an OSError of the block into an InputError: the dataset can't be prepared there."""
+    try:
+        yield
+    except OSError as error:
         raise InputError(
-            f"{name_of(builder)} can't be prepared in {data_dir}: {error.strerror}; "
+            f"{name} can't be prepared in {data_dir}: {error.strerror or error}; "
             "choose another directory with --data_dir or TFDS_DATA_DIR"
         ) from error
-    return home
+
+
+@contextlib.contextmanager
+def scratch_directory(data_dir: str | os.PathLike, name: str) -> Iterator[Path]:
+    """Gives a new directory in `data_dir`; nothing is left of it, also when SIGTERM comes."""
+    with (
+        _clean_up_before_sigterm(),
+        tempfile.TemporaryDirectory(dir=data_dir, prefix=f".{name}-") as scratch,
+    ):
+        yield Path(scratch)
+
+
+@contextlib.contextmanager
+def _clean_up_before_sigterm() -> Iterator[None]:
+    """Has SIGTERM first leave the block as an exception does, and then do what it does else."""
+    before, came = signal.getsignal(signal.SIGTERM), []
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if not in_main_thread or before in (signal.SIG_IGN, None):
+        yield
+        return
+
+    def interrupt(number: int, _: object) -> None:
+        signal.signal(number, signal.SIG_IGN)
+        came.append(number)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        if came:
+            signal.raise_signal(signal.SIGTERM)
 
 
 def prepare_by_itself(builder: Any) -> None:
