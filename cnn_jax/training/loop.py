@@ -24,7 +24,7 @@ from cnn_jax.training.progress import Display
 from cnn_jax.training.run_directory import CONFIG, RESULT, check_run, read_json, writing
 from cnn_jax.training.saving import Saving
 from cnn_jax.training.session import Run, Session
-from cnn_jax.training.setup import Experiment, build_experiment, check_new_run
+from cnn_jax.training.setup import Experiment, build_experiment, check_batch, check_new_run
 from cnn_jax.training.single_run import SingleRun
 from cnn_jax.training.writers import open_writers
 from cnn_jax.whole_files import write_json
@@ -67,6 +67,7 @@ def train_and_evaluate(
             return finished
         with clock.stage("data"):
             experiment = build_experiment(config, loss_fn=loss_fn, augment_fn=augment_fn)
+        check_batch(experiment)
         run_type.check(experiment)
         if unused := ", ".join(f"optim.{name}" for name in unread(config.optim)):
             kind = f"optim.name={config.optim.name} optim.schedule={config.optim.schedule}"

@@ -1,11 +1,14 @@
 """A run taken up again after training: its parts, its data and the state of a checkpoint."""
 
 import dataclasses
+from itertools import zip_longest
 from pathlib import Path
 
 from cnn_jax.data.normalization import Normalization
+from cnn_jax.data.spec import Spec
+from cnn_jax.errors import InputError
 from cnn_jax.training.checkpoint import Checkpoints
-from cnn_jax.training.run_directory import NORMALIZATION, single_config
+from cnn_jax.training.run_directory import DATASET, NORMALIZATION, read_spec, single_config
 from cnn_jax.training.setup import Experiment, abstract_state, build_experiment
 from cnn_jax.training.state import TrainState
 
@@ -23,7 +26,8 @@ def restore_run(
       data_dir: where the data lies now, if it has moved; takes the place of `data.dir`.
 
     Raises:
-      InputError: this is no run directory, or one without a checkpoint, or the data isn't there.
+      InputError: this is no run directory, or one without a checkpoint, or the data isn't there or
+        of other classes.
     """
     config = single_config(workdir)
     config.devices, config.parallel = 0, "jit"
@@ -33,4 +37,18 @@ def restore_run(
         experiment = dataclasses.replace(
             build_experiment(config), normalization=Normalization.load(workdir / NORMALIZATION)
         )
+        _check_classes(workdir, experiment.dataset.spec)
         return experiment, step, checkpoints.restore(step, abstract_state(experiment))
+
+
+def _check_classes(workdir: Path, spec: Spec) -> None:
+    """Raises InputError unless the data has the classes that the run recorded, if it did."""
+    if not (workdir / DATASET).is_file():
+        return
+    pairs = zip_longest(spec.class_names, read_spec(workdir).class_names)
+    for number, (found, known) in enumerate(pairs):
+        if found != known:
+            raise InputError(
+                f"class {number} of the data is {found or 'missing'}, but {known or 'missing'} in "
+                f"{workdir / DATASET}; give the data of the run's own classes"
+            )

@@ -79,11 +79,6 @@ def build_experiment(
     memory = device_memory(mesh)
     room = (min(memory) if config.parallel == "pmap" else sum(memory)) if memory else None
     dataset = load_dataset(dataclasses.replace(data, feed=feed), memory=room)
-    if data.batch_size > len(dataset.train):
-        raise InputError(
-            f"data.batch_size is {data.batch_size}, more than the {len(dataset.train)} training "
-            f"examples of {data.name}; take {len(dataset.train)} at most"
-        )
     parts = _parts(config, dataset, loss_fn)
     shapes = variable_shapes(parts["model"], dataset.spec.image_shape)
     check_paths(config.optim, shapes["params"])
@@ -193,6 +188,16 @@ def abstract_state(experiment: Experiment) -> TrainState:
     key = key_for(experiment.config.seed, Purpose.INIT)
     shapes = jax.eval_shape(partial(state_from, experiment), key)
     return abstract(shapes, replicated(experiment.mesh))
+
+
+def check_batch(experiment: Experiment) -> None:
+    """Raises InputError if there are too few training examples for a batch."""
+    data, examples = experiment.config.data, len(experiment.dataset.train)
+    if data.batch_size > examples:
+        raise InputError(
+            f"data.batch_size is {data.batch_size}, more than the {examples} training examples of "
+            f"{data.name}; take {examples} at most"
+        )
 
 
 def check_new_run(experiment: Experiment) -> None:

@@ -20,7 +20,7 @@ from cnn_jax.training.device_steps import check_shares
 from cnn_jax.training.evaluation import evaluate
 from cnn_jax.training.feeding import eval_batches, make_feeder
 from cnn_jax.training.programs import compile_programs
-from cnn_jax.training.setup import build_experiment, computed_parameters, state_from
+from cnn_jax.training.setup import build_experiment, check_batch, computed_parameters, state_from
 from cnn_jax.training.state import Purpose, key_for, model_variables
 
 
@@ -42,6 +42,7 @@ class TimedRun:
     def __init__(self, config: Config):
         _check(config)
         experiment = build_experiment(config)
+        check_batch(experiment)
         check_shares(config, experiment.mesh)
         if experiment.dataset.feed == "streaming":
             raise InputError("a timed run holds its data on the device; set data.feed=resident")

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import shutil
 
@@ -5,9 +6,11 @@ import jax
 import numpy as np
 import pytest
 
+from cnn_jax.config import to_json
 from cnn_jax.errors import InputError
 from cnn_jax.training.loop import train_and_evaluate
 from cnn_jax.training.restore import restore_run
+from cnn_jax.training.run_directory import read_spec, write_spec
 from tests.training.tiny import saved_state, tiny_config
 
 pytestmark = pytest.mark.usefixtures("optax_promotes")
@@ -35,6 +38,28 @@ def test_the_best_checkpoint_is_its_own(workdir):
     best_step, saved = saved_state(workdir, tiny_config(), "best")
     assert step == best_step == int(state.step)
     jax.tree.map(np.testing.assert_array_equal, state.params, saved.params)
+
+
+def test_what_was_trained_can_be_restored_for_less_data_than_a_batch(workdir, tmp_path):
+    shutil.copytree(workdir, tmp_path / "run")
+    config = tiny_config()
+    config.data.batch_size = 5000
+    (tmp_path / "run" / "config.json").write_text(to_json(config))
+    assert restore_run(tmp_path / "run")[1] == 12
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [("1023456789", "class 0 of the data is 0, but 1 in "), ("012345678", "is 9, but missing in ")],
+)
+def test_data_of_other_classes_is_refused(workdir, tmp_path, names, words):
+    shutil.copytree(workdir, tmp_path / "run")
+    spec = dataclasses.replace(read_spec(workdir), class_names=tuple(names))
+    write_spec(tmp_path / "run", spec)
+    with pytest.raises(InputError, match=words):
+        restore_run(tmp_path / "run")
+    (tmp_path / "run" / "dataset.json").unlink()
+    restore_run(tmp_path / "run")
 
 
 def test_what_is_no_run_is_told(tmp_path):
