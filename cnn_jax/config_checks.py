@@ -183,7 +183,15 @@ def _check_train(train: Train, batch_size: int) -> None:
 
 
 def check_effect(config: Config) -> None:
-    """Raises InputError if a population is described where a single run is asked for."""
+    """Raises InputError if a population is described where a single run is asked for, or how
+    strongly RandAugment works where it is off.
+    """
+    augment = config.data.augment
+    if augment.rand_magnitude != Augment.rand_magnitude and not augment.rand_augment:
+        raise InputError(
+            f"data.augment.rand_magnitude is {augment.rand_magnitude}, but RandAugment is off; set "
+            "data.augment.rand_augment, too"
+        )
     for name, value in vars(config.population).items():
         if value != getattr(Population, name) and not is_population(config):
             raise InputError(

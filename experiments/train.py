@@ -91,7 +91,11 @@ def check(more: Sequence[str]) -> None:
     """
     given = list(sys.argv)
     for extra in ("", *more):
-        command_line.parse([*given, *shlex.split(extra)])
+        try:
+            words = shlex.split(extra)
+        except ValueError as error:
+            raise InputError(f"--also={extra} can't be split into flags: {error}") from error
+        command_line.parse([*given, *words])
         config = _read_config()
         validate(config)
         check_effect(config)

@@ -17,6 +17,7 @@ SOURCES = {"image_folder": image_folder, "npz": array_file, "synthetic": synthet
 
 # Fields that some sources alone take: to set them for another is a mistake, not a no-op.
 _FIELDS = {
+    "dir": ("tfds", "image_folder", "npz"),
     "train_split": ("tfds",),
     "validation_split": ("tfds",),
     "test_split": ("tfds",),

@@ -203,9 +203,9 @@ def check_batch(experiment: Experiment) -> None:
 def check_new_run(experiment: Experiment) -> None:
     """Raises InputError for what a run should not begin with: what would have no effect.
 
-    That are fields of a population in a single run, and what validation is to decide without a
-    validation split. Weights to start from that don't fit are told of too, and a run so long that
-    the numbers of its examples leave 32 bits.
+    That are fields of a population in a single run, changes of colour in gray images, and what
+    validation is to decide without a validation split. Weights to start from that don't fit are
+    told of too, and a run so long that the numbers of its examples leave 32 bits.
     """
     config = experiment.config
     drawn = experiment.steps * config.data.batch_size
@@ -215,6 +215,8 @@ def check_new_run(experiment: Experiment) -> None:
             "data.feed=streaming, or train for less"
         )
     check_effect(config)
+    if config.data.augment.saturation and experiment.dataset.spec.image_shape[2] == 1:
+        raise InputError("data.augment.saturation needs colours; these images have 1 channel")
     if config.train.init_from:
         check_source(experiment)
     deciding = {

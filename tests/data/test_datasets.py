@@ -114,6 +114,10 @@ def test_fields_of_other_sources_are_refused(name, field, value):
     assert f"data.{field} is set" in message and f"data.name={name}" in message
 
 
+def test_a_place_for_made_up_images_is_refused():
+    assert "data.dir is set, but has no meaning" in refused("synthetic", "mine")
+
+
 # What a user doesn't get to see, and what isn't imported.
 
 

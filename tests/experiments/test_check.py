@@ -21,6 +21,11 @@ WRONG = {
     "an unknown field": (["--also=--config.optm.name=sgd"], "did you mean 'optim.name'?"),
     "an unknown network": (["--also=--config.model.name=vgg61"], "unknown network 'vgg61'"),
     "an option the network has not": (["--also=--config.model.batch_norm=true"], "batch_norm"),
+    "an open quote": (["--also=--config.seed=1 'x"], "into flags: No closing quotation"),
+    "a strength of nothing": (
+        ["--also=--config.data.augment.rand_magnitude=3"],
+        "set data.augment.rand_augment, too",
+    ),
     "no number": (["--also=--config.train.steps=many"], "many"),
 }
 

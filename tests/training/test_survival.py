@@ -181,6 +181,10 @@ def test_what_would_have_no_effect_is_refused_of_a_new_run(tmp_path):
     config.population.strategy = "vmap"
     with pytest.raises(InputError, match=r"population.strategy is vmap, but this is a single run"):
         train_and_evaluate(config, tmp_path / "run")
+    config = tiny_config()
+    config.data.augment.saturation = 0.2  # of the digits, which are gray
+    with pytest.raises(InputError, match=r"saturation needs colours; these images have 1 channel"):
+        train_and_evaluate(config, tmp_path / "run")
     with pytest.raises(InputError, match=r"draws 304,000,000,000 examples; .* data.feed=streaming"):
         train_and_evaluate(tiny_config(steps=10**9), tmp_path / "run")
     assert not (tmp_path / "run").exists()
