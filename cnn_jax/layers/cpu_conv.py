@@ -81,8 +81,11 @@ def convolve_fenced(
 # Ways to compute the three derivatives.
 
 
-def _derivative(conv: Callable, a: Array, b: Array, *, wanted: int, shapes: tuple) -> Array:
-    """Returns the derivative of Σ y · conv(x, kernel) by what is wanted."""
+def _derived(
+    forward: Callable, a: Array, b: Array, *, wanted: int, shapes: tuple, geometry: Geometry
+) -> Array:
+    """Returns the derivative of Σ y · forward(x, kernel, geometry=geometry) by what is wanted."""
+    conv = partial(forward, geometry=geometry)
     if wanted == Y:
         return conv(a, b)
     if wanted == X:
@@ -93,8 +96,8 @@ def _derivative(conv: Callable, a: Array, b: Array, *, wanted: int, shapes: tupl
     return result
 
 
-def _stock(*operands: Array, geometry: Geometry, **what: Any) -> Array:
-    conv = lambda x, kernel: lax.conv_general_dilated(
+def _xla(x: Array, kernel: Array, *, geometry: Geometry) -> Array:
+    return lax.conv_general_dilated(
         x,
         kernel,
         geometry.strides,
@@ -103,41 +106,27 @@ def _stock(*operands: Array, geometry: Geometry, **what: Any) -> Array:
         dimension_numbers=geometry.dimension_numbers,
         feature_group_count=geometry.groups,
     )
-    return _derivative(conv, *operands, **what)
 
 
-def _by_groups(*operands: Array, geometry: Geometry, **what: Any) -> Array:
-    each = partial(convolve, geometry=geometry._replace(groups=1))
-    conv = partial(cpu_groups.by_groups, each, groups=geometry.groups)
-    return _derivative(conv, *operands, **what)
+_stock = partial(_derived, _xla)
+_by_groups = partial(_derived, partial(cpu_groups.by_groups, convolve))
+_by_planes = partial(_derived, partial(cpu_planes.by_planes, convolve_fenced))
+_as_row = partial(_derived, partial(cpu_planes.as_row, convolve_fenced))
 
-
-def _of_images(method: Callable, *operands: Array, geometry: Geometry, **what: Any) -> Array:
-    return _derivative(partial(method, convolve_fenced, geometry=geometry), *operands, **what)
-
-
-_by_planes = partial(_of_images, cpu_planes.by_planes)
-_as_row = partial(_of_images, cpu_planes.as_row)
+_unpadded = partial(convolve, geometry=Geometry(((0, 0), (0, 0))))
+_by_phases = partial(_derived, partial(cpu_phases.by_phases, _unpadded))
+_by_folding = partial(_derived, partial(cpu_phases.by_folding, _unpadded))
+_dilated = partial(_derived, partial(cpu_phases.dilated, _unpadded))
 
 
 def _depthwise(a: Array, b: Array, *, wanted: int, shapes: tuple, geometry: Geometry) -> Array:
     pairs, strides, channels, dilations = geometry
     moved = strides == dilations == (1, 1)
     if wanted == X and moved and shapes[Y][-1] == channels:  # turned, faster by far
-        ends = turned(shapes[KERNEL][:2], pairs)
-        return cpu_groups.depthwise(b, jnp.flip(a, (0, 1)), pairs=ends)
-    conv = partial(cpu_groups.depthwise, strides=strides, dilations=dilations, pairs=pairs)
-    return _derivative(conv, a, b, wanted=wanted, shapes=shapes)
-
-
-def _of_plain(method: Callable, *operands: Array, geometry: Geometry, **what: Any) -> Array:
-    each = partial(convolve, geometry=Geometry(((0, 0), (0, 0))))
-    return _derivative(partial(method, each, geometry=geometry), *operands, **what)
-
-
-_by_phases = partial(_of_plain, cpu_phases.by_phases)
-_by_folding = partial(_of_plain, cpu_phases.by_folding)
-_dilated = partial(_of_plain, cpu_phases.dilated)
+        back = geometry._replace(pairs=turned(shapes[KERNEL][:2], pairs))
+        return cpu_groups.depthwise(b, jnp.flip(a, (0, 1)), geometry=back)
+    what = {"wanted": wanted, "shapes": shapes, "geometry": geometry}
+    return _derived(cpu_groups.depthwise, a, b, **what)
 
 
 def _by_products(
@@ -176,13 +165,9 @@ def _by_a_column_more(
     return _stock(a, b, wanted=wanted, shapes=wider, geometry=geometry)[:, :, :-1]
 
 
-def _of_method(method: Callable, *operands: Array, geometry: Geometry, **what: Any) -> Array:
-    return _derivative(partial(method, pairs=geometry.pairs), *operands, **what)
-
-
-def _convolve_rows(x: Array, kernel: Array, *, pairs: Pairs) -> Array:
+def _convolve_rows(x: Array, kernel: Array, *, geometry: Geometry) -> Array:
     """Convolves in one dimension, the window's rows side by side."""
-    fh, fw, _, outputs = kernel.shape
+    pairs, (fh, fw, _, outputs) = geometry.pairs, kernel.shape
     height, width = cpu_patches.output_sizes(x.shape, (fh, fw), pairs)
     x = jnp.pad(x, ((0, 0), *pairs, (0, 0)))
     rows = jnp.concatenate([x[:, i : i + height] for i in range(fh)], -1)
@@ -196,9 +181,9 @@ def _convolve_rows(x: Array, kernel: Array, *, pairs: Pairs) -> Array:
     return y.reshape(len(x), height, -1, outputs)[:, :, :width]
 
 
-def _sum_taps(x: Array, kernel: Array, *, pairs: Pairs) -> Array:
+def _sum_taps(x: Array, kernel: Array, *, geometry: Geometry) -> Array:
     """Convolves as a sum over taps and channels, which needs no patches."""
-    fh, fw, channels, _ = kernel.shape
+    pairs, (fh, fw, channels, _) = geometry.pairs, kernel.shape
     height, width = cpu_patches.output_sizes(x.shape, (fh, fw), pairs)
     if any(map(any, pairs)):
         x = computed_once(jnp.pad(x, ((0, 0), *pairs, (0, 0))))
@@ -209,8 +194,8 @@ def _sum_taps(x: Array, kernel: Array, *, pairs: Pairs) -> Array:
     return computed_once(reduce(jnp.add, terms))
 
 
-_along_rows = partial(_of_method, _convolve_rows)
-_by_taps = partial(_of_method, _sum_taps)
+_along_rows = partial(_derived, _convolve_rows)
+_by_taps = partial(_derived, _sum_taps)
 
 
 def _way_on_cpu(wanted: int, shapes: tuple, geometry: Geometry) -> Callable:

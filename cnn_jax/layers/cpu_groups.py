@@ -5,13 +5,14 @@ the window and multiplied there.
 """
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from cnn_jax.layers.cpu_patches import Pairs
+from cnn_jax.layers.conv_primitive import Geometry
 
 _FEW = 8  # groups: more are mapped over, which takes a little longer and less to compile
 
@@ -21,18 +22,20 @@ def by_groups(
     x: Float[Array, "n h w _"],
     kernel: Float[Array, "fh fw _ c_out"],
     *,
-    groups: int,
+    geometry: Geometry,
 ) -> Float[Array, "n oh ow c_out"]:
-    """Returns the outputs of all groups; `conv(x, kernel)` is for one.
+    """Returns the outputs of all groups; `conv(x, kernel, geometry=geometry)` is for one.
 
     >>> import jax.numpy as jnp
+    >>> from cnn_jax.layers.conv_primitive import Geometry, convolve
     >>> from cnn_jax.layers.cpu_groups import by_groups
-    >>> one_pixel = lambda x, kernel: x @ kernel[0, 0]
-    >>> by_groups(one_pixel, jnp.ones((1, 2, 2, 6)), jnp.ones((1, 1, 3, 8)), groups=2).shape
+    >>> geometry = Geometry(((0, 0), (0, 0)), groups=2)
+    >>> by_groups(convolve, jnp.ones((1, 2, 2, 6)), jnp.ones((1, 1, 3, 8)), geometry=geometry).shape
     (1, 2, 2, 8)
     """
-    parts = [jnp.split(array, groups, -1) for array in (x, kernel)]
-    if groups <= _FEW:
+    parts = [jnp.split(array, geometry.groups, -1) for array in (x, kernel)]
+    conv = partial(conv, geometry=geometry._replace(groups=1))
+    if geometry.groups <= _FEW:
         return jnp.concatenate([conv(*part) for part in zip(*parts, strict=True)], -1)
     y = jax.vmap(conv, out_axes=-2)(*map(jnp.stack, parts))
     return y.reshape(*y.shape[:-2], -1)
@@ -42,21 +45,22 @@ def depthwise(
     x: Float[Array, "n h w c"],
     kernel: Float[Array, "fh fw 1 c_out"],
     *,
-    pairs: Pairs,
-    strides: Sequence[int] = (1, 1),
-    dilations: Sequence[int] = (1, 1),
+    geometry: Geometry,
 ) -> Float[Array, "n oh ow c_out"]:
-    """Convolves every channel on its own, after zero padding by (low, high) pairs.
+    """Convolves every channel on its own.
 
     >>> import jax.numpy as jnp
+    >>> from cnn_jax.layers.conv_primitive import Geometry
     >>> from cnn_jax.layers.cpu_groups import depthwise
     >>> x, kernel = jnp.ones((1, 5, 5, 2)), jnp.ones((3, 3, 1, 6))
-    >>> depthwise(x, kernel, pairs=((1, 1), (1, 1)), strides=(2, 2)).shape
+    >>> geometry = Geometry(((1, 1), (1, 1)), strides=(2, 2), groups=2)
+    >>> depthwise(x, kernel, geometry=geometry).shape
     (1, 3, 3, 6)
     """
+    pairs, (rows, columns), _, dilations = geometry
     x = jnp.pad(x, ((0, 0), *pairs, (0, 0)))
     x = jnp.repeat(x, kernel.shape[-1] // x.shape[-1], -1)
-    (rows, columns), (down, along) = strides, dilations
+    down, along = dilations
     sides = zip(x.shape[1:3], kernel.shape[:2], dilations, strict=True)
     height, width = (n - (f - 1) * d for n, f, d in sides)
     places = itertools.product(*map(range, kernel.shape[:2]))
