@@ -17,6 +17,7 @@ from numbers import Integral  # NumPy's integers are such, too
 
 # "SAME", "VALID", an int for every side, or one (low, high) pair per spatial dimension.
 Padding = str | int | Sequence
+Pairs = tuple[tuple[int, int], ...]  # the same in numbers: (low, high) for each dimension
 
 
 def per_dimension(value: int | Sequence[int], rank: int, name: str) -> tuple[int, ...]:
@@ -135,7 +136,7 @@ def window_padding(
     stride: Sequence[int],
     padding: Padding,
     dilation: Sequence[int],
-) -> tuple[tuple[int, int], ...]:
+) -> Pairs:
     """Returns the (low, high) padding of every dimension, having checked that each window fits.
 
     All sequences hold one entry per spatial dimension. Raises ValueError as `output_size` does.

@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 from cnn_jax.layers import cpu_conv, space_to_depth
 from cnn_jax.layers.arithmetic import (
     Padding,
+    Pairs,
     padding_per_dimension,
     per_dimension,
     transposed_output_size,
@@ -311,9 +312,7 @@ def _convolve(
     return default(x, kernel)
 
 
-def _fill_border(
-    x: Array, pairs: tuple[tuple[int, int], ...], border: str
-) -> tuple[Array, tuple[tuple[int, int], ...]]:
+def _fill_border(x: Array, pairs: Pairs, border: str) -> tuple[Array, Pairs]:
     """Returns the input padded by its own pixels, and the zero padding that is left to do."""
     if border == "zero":
         return x, pairs

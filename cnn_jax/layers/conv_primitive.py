@@ -19,9 +19,8 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching
 from jaxtyping import Array, Float
 
-from cnn_jax.layers.arithmetic import output_size
+from cnn_jax.layers.arithmetic import Pairs, output_size
 from cnn_jax.layers.cpu_fence import computed_once
-from cnn_jax.layers.cpu_patches import Pairs
 
 X, KERNEL, Y = range(3)
 

@@ -24,6 +24,7 @@ from jax.interpreters import mlir
 from jaxtyping import Array, Float
 
 from cnn_jax.layers import cpu_groups, cpu_patches, cpu_phases, cpu_planes, cpu_winograd
+from cnn_jax.layers.arithmetic import Pairs
 from cnn_jax.layers.conv_primitive import (
     KERNEL,
     Geometry,
@@ -33,8 +34,8 @@ from cnn_jax.layers.conv_primitive import (
     convolve,
     turned,
 )
-from cnn_jax.layers.cpu_fence import computed_once, is_placed
-from cnn_jax.layers.cpu_patches import Pairs
+from cnn_jax.layers.cpu_fence import computed_once
+from cnn_jax.layers.placement import is_placed
 
 _CACHED_ROWS = 1 << 23  # numbers that images with a window's rows side by side may be
 _FEW_TERMS = 576  # of a kernel that is summed tap by tap, 16 outputs in a register

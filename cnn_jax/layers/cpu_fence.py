@@ -6,12 +6,12 @@ takes away before it fuses. A loop it leaves alone, and the array that a loop ch
 has to compute first.
 """
 
-import jax
 from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
-from jax.sharding import AxisType
 from jaxtyping import Array, Float, UInt
+
+from cnn_jax.layers.placement import is_placed
 
 
 def computed_once(
@@ -29,11 +29,6 @@ def computed_once(
     """
     symbolic = not all(isinstance(n, int) for n in x.shape)
     return x if symbolic or is_placed(x) else _computed_once_p.bind(x)
-
-
-def is_placed(x: Array) -> bool:
-    """Tells whether an array is mapped by `shard_map` or has an explicit sharding."""
-    return any(kind != AxisType.Auto for kind in jax.typeof(x).sharding.mesh.axis_types)
 
 
 def _rewritten(x: Array) -> Array:

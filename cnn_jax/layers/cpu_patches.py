@@ -13,9 +13,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from cnn_jax.layers.arithmetic import Pairs
 from cnn_jax.layers.cpu_fence import computed_once
-
-Pairs = tuple[tuple[int, int], ...]
 
 _FEW = 8  # channels, of input or output: below, bands
 _CACHED = 5 << 18  # numbers that the patches of a block may be, to stay in cache

@@ -14,7 +14,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from cnn_jax.layers.cpu_patches import Pairs, map_blocks, output_sizes, sum_blocks
+from cnn_jax.layers.arithmetic import Pairs
+from cnn_jax.layers.conv_primitive import turned
+from cnn_jax.layers.cpu_patches import map_blocks, output_sizes, sum_blocks
 
 _TILE = 4
 _TILES = 256  # in a block of a sum at the least: enough for the product
@@ -77,8 +79,7 @@ def input_gradient(
     kernel: Float[Array, "3 3 c c_out"], y: Float[Array, "n oh ow c_out"], pairs: Pairs
 ) -> Float[Array, "n h w c"]:
     """Returns the derivative of Σ y · conv(x, kernel) by x: y convolved with the kernel turned."""
-    turned, ends = jnp.flip(kernel, (0, 1)), tuple((2 - low, 2 - high) for low, high in pairs)
-    return _convolve(y, turned, ends, contract=2)
+    return _convolve(y, jnp.flip(kernel, (0, 1)), turned((3, 3), pairs), contract=2)
 
 
 def kernel_gradient(

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from cnn_jax.layers.cpu_fence import is_placed
-from cnn_jax.layers.cpu_patches import Pairs
+from cnn_jax.layers.arithmetic import Pairs
+from cnn_jax.layers.placement import is_placed
 
 _MOST_CHANNELS = 4
 
