@@ -2,6 +2,7 @@
 
 A layer without parameters is a module too, so that every operation a paper's reader would name has
 a path: the summary lists it, its output can be captured, and an error can say where it arose.
+Parameters stay float32; the layers compute in the images' type (mixed precision).
 """
 
 import contextlib
@@ -39,7 +40,6 @@ class Conv(nn.Module):
         shape = (*self.window, x.shape[-1] // self.groups, self.features)
         kernel = self.param("kernel", _initializer(self.kernel_init), shape)
         bias = _bias(self) if self.use_bias else None
-        kernel, bias = _as_type_of(x, kernel, bias)
         return layers.conv(
             x,
             kernel,
@@ -65,7 +65,7 @@ class Dense(nn.Module):
         shape = (x.shape[-1], self.features)
         kernel = self.param("kernel", _initializer(self.kernel_init), shape)
         bias = _bias(self) if self.use_bias else None
-        return layers.dense(x, *_as_type_of(x, kernel, bias))
+        return layers.dense(x, kernel, bias)
 
 
 class BatchNorm(nn.Module):
@@ -80,7 +80,6 @@ class BatchNorm(nn.Module):
     epsilon: float = 1e-5
     use_scale: bool = True
     use_bias: bool = True
-    scale_init: Callable = nn.initializers.ones
 
     @nn.compact
     def __call__(
@@ -91,7 +90,7 @@ class BatchNorm(nn.Module):
         `axis_name` and `groups` come from `batch_norm_over`, not from the networks.
         """
         shape = (x.shape[-1],)
-        scale = self.param("scale", self.scale_init, shape) if self.use_scale else None
+        scale = self.param("scale", nn.initializers.ones, shape) if self.use_scale else None
         bias = self.param("bias", nn.initializers.zeros, shape) if self.use_bias else None
         mean = self.variable("batch_stats", "mean", jnp.zeros, shape)
         var = self.variable("batch_stats", "var", jnp.ones, shape)
@@ -315,8 +314,3 @@ def _bias(module: Conv | Dense) -> jax.Array:
 
 def _initializer(initializer: str | Callable) -> Callable:
     return layers.initializer(initializer) if isinstance(initializer, str) else initializer
-
-
-def _as_type_of(x: jax.Array, *parameters: jax.Array | None) -> list[jax.Array | None]:
-    """Parameters stay float32; the computation runs in the images' type (mixed precision)."""
-    return [None if p is None else p.astype(x.dtype) for p in parameters]
