@@ -29,6 +29,24 @@ class PadShortcut(nn.Module):
         return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, self.features - x.shape[-1])))
 
 
+def padded_conv(
+    x: Images, name: str, features: int, window: int, *, stride: int = 1, kernel_init: str
+) -> Float[Array, "n oh ow features"]:
+    """Applies a convolution without bias inside a compact call.
+
+    Zeros pad all sides equally, whatever the stride ("SAME" would not).
+    """
+    return Conv(
+        features,
+        (window, window),
+        stride=stride,
+        padding=window // 2,
+        use_bias=False,
+        kernel_init=kernel_init,
+        name=name,
+    )(x)
+
+
 def conv_norm(
     x: Images,
     suffix: str,
@@ -39,19 +57,9 @@ def conv_norm(
     kernel_init: str,
     train: bool,
 ) -> Float[Array, "n oh ow features"]:
-    """Applies a convolution without bias, `conv{suffix}`, and batch norm, `norm{suffix}`.
-
-    Zeros pad all sides equally, whatever the stride ("SAME" would not).
-    """
-    x = Conv(
-        features,
-        (window, window),
-        stride=stride,
-        padding=window // 2,
-        use_bias=False,
-        kernel_init=kernel_init,
-        name=f"conv{suffix}",
-    )(x)
+    """Applies `padded_conv`, `conv{suffix}`, and batch norm, `norm{suffix}`."""
+    options = {"stride": stride, "kernel_init": kernel_init}
+    x = padded_conv(x, f"conv{suffix}", features, window, **options)
     return BatchNorm(name=f"norm{suffix}")(x, train=train)
 
 

@@ -4,6 +4,7 @@ Zagoruyko, Komodakis: Wide Residual Networks, arXiv 1605.07146. Blocks are pre-a
 (arXiv 1603.05027): norm and activation come before each convolution, nothing after the sum.
 """
 
+from functools import partial
 from typing import ClassVar
 
 from flax import linen as nn
@@ -14,14 +15,13 @@ from cnn_jax.models.modules import (
     Activation,
     Add,
     BatchNorm,
-    Conv,
     Dropout,
     DropPath,
     GlobalAvgPool,
     classifier,
     scale_channels,
 )
-from cnn_jax.models.residual import Images, residual_stages
+from cnn_jax.models.residual import Images, padded_conv, residual_stages
 from cnn_jax.models.resnet import blocks_per_stage
 
 
@@ -43,30 +43,18 @@ class PreActivationBlock(nn.Module):
     @nn.compact
     def __call__(self, x: Images, *, train: bool) -> Float[Array, "n oh ow features"]:
         """Applies the block."""
+        conv = partial(padded_conv, kernel_init=self.kernel_init)
         y = _norm_and_activation(x, self.activation, "1", train)
         if self.stride != 1 or x.shape[-1] != self.features:
-            x = self._conv(y, "conv_shortcut", 1, self.stride)
-        y = self._conv(y, "conv1", 3, self.stride)
+            x = conv(y, "conv_shortcut", self.features, 1, stride=self.stride)
+        y = conv(y, "conv1", self.features, 3, stride=self.stride)
         y = _norm_and_activation(y, self.activation, "2", train)
         if self.dropout is not None:
             y = Dropout(self.dropout, name="dropout")(y, train=train)
-        y = self._conv(y, "conv2", 3, 1)
+        y = conv(y, "conv2", self.features, 3)
         if self.drop_path is not None:
             y = DropPath(self.drop_path, name="drop_path")(y, train=train)
         return Add(name="add")(x, y)
-
-    def _conv(
-        self, x: Images, name: str, window: int, stride: int
-    ) -> Float[Array, "n oh ow features"]:
-        return Conv(
-            self.features,
-            (window, window),
-            stride=stride,
-            padding=window // 2,
-            use_bias=False,
-            kernel_init=self.kernel_init,
-            name=name,
-        )(x)
 
 
 class WideResNet(nn.Module):
@@ -88,9 +76,7 @@ class WideResNet(nn.Module):
           InputError: the depth is not 6n + 4.
         """
         n = blocks_per_stage(self.depth, extra=4)
-        x = Conv(16, (3, 3), padding=1, use_bias=False, kernel_init=self.kernel_init, name="conv1")(
-            x
-        )
+        x = padded_conv(x, "conv1", 16, 3, kernel_init=self.kernel_init)
         x = residual_stages(
             x,
             PreActivationBlock,
