@@ -25,9 +25,9 @@ from jaxtyping import PyTree
 
 from cnn_jax.config import is_population
 from cnn_jax.config_checks import validate
-from cnn_jax.data.datasets import Spec, dataset_spec
+from cnn_jax.data.datasets import dataset_spec
 from cnn_jax.data.normalization import Normalization
-from cnn_jax.data.spec import shape_text
+from cnn_jax.data.spec import Spec, shape_text
 from cnn_jax.errors import InputError
 from cnn_jax.models.registry import count_parameters, variable_shapes
 from cnn_jax.training.network import build_network

@@ -36,11 +36,12 @@ from cnn_jax.analysis.activation_maximization import Recipe
 from cnn_jax.analysis.augmentation import augmentation_sheet, first_classes
 from cnn_jax.config import Config
 from cnn_jax.config_checks import validate
-from cnn_jax.data.datasets import Dataset, Split, load_dataset
+from cnn_jax.data.datasets import load_dataset
 from cnn_jax.data.decoding import Decode, decoded_batches, find_images
 from cnn_jax.data.order import epoch_order
 from cnn_jax.data.sources.image_file import decode_image, strict_pillow
 from cnn_jax.data.sources.quiet import say
+from cnn_jax.data.spec import Dataset, Split
 from cnn_jax.errors import InputError
 from cnn_jax.training.predictor import Predictor, check_decodable, load_predictor
 from experiments import command_line

@@ -7,10 +7,8 @@ from cnn_jax.config import Data
 from cnn_jax.data.carving import carve_validation
 from cnn_jax.data.sources import array_file, image_folder, synthetic, tfds_source
 from cnn_jax.data.sources.memory import available_memory
-from cnn_jax.data.spec import Dataset, Spec, Split
+from cnn_jax.data.spec import Dataset, Spec
 from cnn_jax.errors import InputError
-
-__all__ = ["Dataset", "Spec", "Split", "dataset_spec", "load_dataset"]
 
 # Each has spec(data) and load(data, memory=...). Any other name is TFDS's.
 SOURCES = {"image_folder": image_folder, "npz": array_file, "synthetic": synthetic}

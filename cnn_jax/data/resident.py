@@ -13,8 +13,8 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Int, PyTree, UInt8
 
-from cnn_jax.data.datasets import Split
 from cnn_jax.data.order import epoch_order
+from cnn_jax.data.spec import Split
 from cnn_jax.placement import place, replicated, shards
 
 

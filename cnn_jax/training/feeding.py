@@ -2,8 +2,8 @@
 
 from jax.sharding import NamedSharding
 
-from cnn_jax.data.datasets import Dataset, Split
 from cnn_jax.data.resident import EvalBatches, Feeder
+from cnn_jax.data.spec import Dataset, Split
 from cnn_jax.data.streaming import StreamedEvalBatches, StreamFeeder
 from cnn_jax.placement import replicated, sharded
 from cnn_jax.training.setup import Experiment

@@ -16,8 +16,8 @@ from cnn_jax.analysis.augmentation import augmented, first_classes
 from cnn_jax.analysis.figures import contact_sheet
 from cnn_jax.analysis.predictions import Predictions
 from cnn_jax.data.augment import each_alone
-from cnn_jax.data.datasets import Split
 from cnn_jax.data.order import epoch_order
+from cnn_jax.data.spec import Split
 from cnn_jax.training.clock import Clock
 from cnn_jax.training.evaluation import Evaluation
 from cnn_jax.training.objective import sigmoid_each

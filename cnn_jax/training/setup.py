@@ -16,8 +16,9 @@ from jaxtyping import PyTree
 from cnn_jax.config import Config, is_population, steps_per_epoch, total_steps
 from cnn_jax.config_checks import check_effect, validate
 from cnn_jax.data.augment import AugmentFn, check_augment
-from cnn_jax.data.datasets import Dataset, load_dataset
+from cnn_jax.data.datasets import load_dataset
 from cnn_jax.data.normalization import Normalization, fit_normalization, normalize, to_unit
+from cnn_jax.data.spec import Dataset
 from cnn_jax.errors import InputError
 from cnn_jax.models.registry import (
     initialize,

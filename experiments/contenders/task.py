@@ -13,7 +13,8 @@ from jaxtyping import Float, Int
 from cnn_jax.analysis.summary import Operation, operations, window_and_stride
 from cnn_jax.config import Config, Data, Optim, Synthetic, Train
 from cnn_jax.cpus import usable_cpus
-from cnn_jax.data.datasets import Spec, Split, dataset_spec, load_dataset
+from cnn_jax.data.datasets import dataset_spec, load_dataset
+from cnn_jax.data.spec import Spec, Split
 from cnn_jax.errors import InputError
 from cnn_jax.layers.arithmetic import Padding, per_dimension, window_padding
 from cnn_jax.models.registry import build_model, variable_shapes

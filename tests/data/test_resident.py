@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from cnn_jax.data.datasets import Split
 from cnn_jax.data.resident import EvalBatches, Feeder, epoch_order, take_batch
+from cnn_jax.data.spec import Split
 from cnn_jax.training.parallel import make_mesh
 
 SIZES = [(12, 4), (12, 5), (7, 3), (7, 7), (5, 1)]  # examples, batch

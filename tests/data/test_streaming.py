@@ -12,9 +12,9 @@ import jax
 import numpy as np
 import pytest
 
-from cnn_jax.data.datasets import Split
 from cnn_jax.data.on_disk import ImagesOnDisk, channel_sums
 from cnn_jax.data.resident import Feeder, take_batch
+from cnn_jax.data.spec import Split
 from cnn_jax.data.streaming import (
     AHEAD,
     Prefetch,
