@@ -73,13 +73,7 @@ def load_dataset(data: Data, *, memory: int | None = None) -> Dataset:
       InputError: the data is not there, damaged or of a kind that doesn't fit; or it doesn't fit
         into memory; or the fields contradict each other.
     """
-    source = _source(data)
-    if not 0 <= data.validation_fraction < 1:
-        raise InputError(
-            f"data.validation_fraction is {data.validation_fraction}; "
-            "it must be at least 0 and less than 1"
-        )
-    dataset = source.load(data, memory=memory or available_memory())
+    dataset = _source(data).load(data, memory=memory or available_memory())
     if dataset.validation is not None:
         return dataset
     train, validation = carve_validation(dataset.train, data.validation_fraction)
