@@ -1,22 +1,20 @@
 """What the layers of a network return for given images.
 
-A layer is a module call that calls no other, named by its path as in the summary; a module that is
-called again has its second output under `name:2`. It works on every Linen model, whatever its
-modules are. Here and in all that builds on it, images are pixels in [0, 1], and `prepare` turns
-them into what the network takes, so that gradients are those by pixels.
+A layer is what `summary.every_layer` says. It works on every Linen model, whatever its modules are.
+Here and in all that builds on it, images are pixels in [0, 1], and `prepare` turns them into what
+the network takes, so that gradients are those by pixels.
 """
 
 import re
 from collections.abc import Callable, Iterable
 
 import jax
-import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float, PyTree
 
+from cnn_jax.analysis.summary import every_layer, operations
 from cnn_jax.errors import InputError, unknown
 from cnn_jax.layers import identity
-from cnn_jax.models.registry import variable_shapes
 
 Images = Float[Array, "n h w c"]
 Prepare = Callable[[Images], Images]
@@ -38,6 +36,7 @@ def activations(
     Raises:
       InputError: the model has no such layer.
 
+    >>> import jax.numpy as jnp
     >>> from cnn_jax.models.registry import build_model, initialize
     >>> model = build_model("lenet", 10)
     >>> variables = initialize(jax.random.key(0), model=model, image_shape=(28, 28, 1))
@@ -121,18 +120,7 @@ def layer_shapes(model: nn.Module, image_shape: tuple[int, int, int]) -> dict[st
     >>> list(layer_shapes(build_model("lenet", 10), (28, 28, 1)).items())[:2]
     [('pad', (32, 32, 1)), ('conv1', (28, 28, 6))]
     """
-    shapes: dict[str, tuple[int, ...]] = {}
-
-    def see(name: str, output: jax.Array) -> jax.Array:
-        shapes[name] = output.shape[1:]
-        return output
-
-    variables = variable_shapes(model, image_shape)
-    images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-    jax.eval_shape(
-        lambda variables, images: _apply(model, variables, images, see), variables, images
-    )
-    return shapes
+    return {each.name: each.output_shape for each in operations(model, image_shape)}
 
 
 def match_layers(pattern: str, layers: Iterable[str]) -> list[str]:
@@ -166,18 +154,5 @@ def _apply(
     model: nn.Module, variables: PyTree, inputs: Images, see: Callable[[str, Array], Array]
 ) -> jax.Array:
     """Returns the logits where see(name, output) stands for the output of every layer."""
-    calls: dict[str, int] = {}
-
-    def interceptor(call: Callable, args: tuple, kwargs: dict, context: object) -> object:
-        before = sum(calls.values())
-        output = call(*args, **kwargs)
-        innermost = context.method_name == "__call__" and sum(calls.values()) == before
-        if not innermost or not isinstance(output, jax.Array):
-            return output
-        module = context.module
-        name = "/".join(module.path) or type(module).__name__
-        calls[name] = calls.get(name, 0) + 1
-        return see(name if calls[name] == 1 else f"{name}:{calls[name]}", output)
-
-    with nn.intercept_methods(interceptor):
+    with every_layer(lambda call: see(call.name, call.output)):
         return model.apply(variables, inputs, train=False)

@@ -1,15 +1,17 @@
 """What a network consists of, operation by operation, without data and without weights.
 
-The model is traced on shapes alone; every module call that has no module calls inside becomes an
-operation, and a row of the summary. FLOPs are those of one image at inference, a multiply-add
+The model is traced on shapes alone; every layer, see `every_layer`, becomes an operation, and a row
+of the summary. FLOPs are those of one image at inference, a multiply-add
 counted as two (`layers.arithmetic`).
 """
 
+import contextlib
 import dataclasses
 import math
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from functools import reduce
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,20 +30,29 @@ FLOAT_BYTES = 4
 
 @dataclasses.dataclass(frozen=True)
 class Operation:
-    """A call of a module that calls no other: a node of the network's graph."""
+    """A layer: a node of the network's graph."""
 
     module: nn.Module  # its options; it is bound to no variables
-    name: str  # its path in the model
+    name: str  # its path in the model, "PATH:2" where it is called again
     inputs: tuple[int | None, ...]  # 0: the images, i: what operation i returned, from 1 on
     input_shape: tuple[int, ...]  # of the first input, without the batch
     output_shape: tuple[int, ...]
+
+
+class Call(NamedTuple):
+    """A layer as it is computed."""
+
+    module: nn.Module
+    name: str
+    inputs: list[jax.Array]  # all arrays among the arguments
+    output: jax.Array
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
     """One operation; sizes are those of one image."""
 
-    name: str  # its path in the model
+    name: str
     kind: str
     output_shape: tuple[int, ...]  # without the batch
     kernel: tuple[int, ...] | None
@@ -106,69 +117,77 @@ def summarize(model: nn.Module, image_shape: tuple[int, int, int]) -> Summary:
     variables = variable_shapes(model, image_shape)
     params = variables.get("params", {})
     found = _trace(model, image_shape, variables)
-    sizes = _parameters_by_path(params)
+    sizes = _parameters_by_layer(model, params)
     fields = receptive_fields(found)
     rows = tuple(_row(*each, sizes) for each in zip(found, fields, strict=True))
     trainable = count_parameters(params)
     return Summary(image_shape, rows, trainable, count_parameters(variables) - trainable)
 
 
+@contextlib.contextmanager
+def every_layer(see: Callable[[Call], jax.Array]) -> Iterator[None]:
+    """Says, for the networks applied in the block, what stands for the output of each layer.
+
+    A layer is a module call that calls no other and returns an array. It is named by its path; a
+    module that is called again has its second output under `name:2`.
+    """
+    calls: Counter[str] = Counter()
+
+    def interceptor(call: Callable, args: tuple, kwargs: dict, context: Any) -> Any:
+        before = calls.total()
+        output = call(*args, **kwargs)
+        inner = context.method_name != "__call__" or calls.total() > before
+        if inner or not isinstance(output, jax.Array):
+            return output
+        module = context.module
+        name = "/".join(module.path) or type(module).__name__
+        calls[name] += 1
+        name = name if calls[name] == 1 else f"{name}:{calls[name]}"
+        inputs = [x for x in jax.tree.leaves((args, kwargs)) if isinstance(x, jax.Array)]
+        return see(Call(module, name, inputs, output))
+
+    with nn.intercept_methods(interceptor):
+        yield
+
+
 def _trace(
     model: nn.Module, image_shape: tuple[int, int, int], variables: PyTree
 ) -> list[Operation]:
-    recorder = _Recorder()
+    """Makes an operation of every layer, and follows the arrays between them."""
+    found: list[Operation] = []
+    arrays: list[jax.Array] = []  # the images, and what each operation returned
 
-    def forward(variables: PyTree, images: jax.Array) -> jax.Array:
-        recorder.number(images, 0)
-        return model.apply(variables, images, train=False)
-
-    with nn.intercept_methods(recorder):
-        jax.eval_shape(forward, variables, jax.ShapeDtypeStruct((1, *image_shape), jnp.float32))
-    return recorder.operations
-
-
-class _Recorder:
-    """Makes an operation of every innermost module call, and follows the arrays between them."""
-
-    def __init__(self) -> None:
-        self.operations: list[Operation] = []
-        self._numbers: dict[int, int] = {}
-        self._arrays: list[jax.Array] = []  # keeps traced arrays alive, so that no id is used twice
-
-    def number(self, array: jax.Array, number: int) -> None:
-        """Remembers which operation returned an array."""
-        self._numbers[id(array)] = number
-        self._arrays.append(array)
-
-    def __call__(self, call: Callable, args: tuple, kwargs: dict, context: Any) -> Any:
-        before = len(self.operations)
-        output = call(*args, **kwargs)
-        inner = context.method_name != "__call__" or len(self.operations) > before
-        inputs = [arg for arg in args if isinstance(arg, jax.Array)]
-        if inner or not inputs or not isinstance(output, jax.Array):
-            return output
-        if any(output is array for array in inputs):
+    def record(call: Call) -> jax.Array:
+        output = call.output
+        if any(output is array for array in call.inputs):
             output = jnp.copy(output)  # what dropout passes on at inference is an output of its own
-        self._record(context.module, inputs, output)
-        return output
-
-    def _record(self, module: nn.Module, inputs: list[jax.Array], output: jax.Array) -> None:
-        self.operations.append(
+        numbers = {id(array): number for number, array in enumerate(arrays)}
+        first = call.inputs[0] if call.inputs else output
+        found.append(
             Operation(
-                module=module.clone(parent=None),
-                name="/".join(module.path),
-                inputs=tuple(self._numbers.get(id(array)) for array in inputs),
-                input_shape=inputs[0].shape[1:],
+                module=call.module.clone(parent=None),
+                name=call.name,
+                inputs=tuple(numbers.get(id(array)) for array in call.inputs) or (None,),
+                input_shape=first.shape[1:],
                 output_shape=output.shape[1:],
             )
         )
-        self.number(output, len(self.operations))
+        arrays.append(output)
+        return output
+
+    def forward(variables: PyTree, images: jax.Array) -> jax.Array:
+        arrays.append(images)
+        return model.apply(variables, images, train=False)
+
+    with every_layer(record):
+        jax.eval_shape(forward, variables, jax.ShapeDtypeStruct((1, *image_shape), jnp.float32))
+    return found
 
 
-def _parameters_by_path(params: PyTree) -> dict[str, int]:
+def _parameters_by_layer(model: nn.Module, params: PyTree) -> dict[str, int]:
     sizes: dict[str, int] = {}
     for path, leaf in flatten_dict(params, sep="/").items():
-        name = path.rpartition("/")[0]
+        name = path.rpartition("/")[0] or type(model).__name__
         sizes[name] = sizes.get(name, 0) + leaf.size
     return sizes
 
@@ -257,7 +276,7 @@ def flops(module: nn.Module, input_shape: tuple, output_shape: tuple) -> int | N
 
     Activations count one per element, whatever the function; dropout, padding and flattening none.
     """
-    *space, channels = output_shape
+    *space, channels = output_shape or (1,)
     match module:
         case modules.Conv():
             return arithmetic.conv_flops(

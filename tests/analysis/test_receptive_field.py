@@ -42,6 +42,15 @@ class Odd(nn.Module):
         return Dense(2, name="logits")(GlobalAvgPool(name="mean")(x))
 
 
+class Twice(nn.Module):
+    """One convolution after itself."""
+
+    @nn.compact
+    def __call__(self, x, *, train):
+        conv = Conv(2, (3, 3), name="conv")
+        return conv(conv(x))
+
+
 MODEL = Odd()
 # Of positive weights, so that no two ways from a pixel to a unit cancel.
 POSITIVE = jax.tree.map(lambda x: jnp.abs(x) + 0.1, make_variables(MODEL, SHAPE))
@@ -89,6 +98,11 @@ def test_behind_global_pooling_all_is_seen():
 def test_a_layer_that_is_not_there_is_refused():
     with pytest.raises(InputError, match="unknown layer 'conv4'"):
         theoretical_box(MODEL, SHAPE, layer="conv4")
+
+
+def test_each_call_of_a_module_has_a_field_of_its_own():
+    fields = theoretical_fields(Twice(), SHAPE)
+    assert {name: field[0].size for name, field in fields.items()} == {"conv": 3, "conv:2": 5}
 
 
 def test_branches_are_joined():

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
+from cnn_jax.analysis.features import layer_shapes
 from cnn_jax.analysis.summary import flops, summarize
 from cnn_jax.errors import InputError
-from cnn_jax.layers import arithmetic
+from cnn_jax.layers import arithmetic, flatten
 from cnn_jax.models.modules import (
     Activation,
     AvgPool,
@@ -20,6 +21,7 @@ from cnn_jax.models.modules import (
 )
 from cnn_jax.models.registry import build_model
 from cnn_jax.models.residual import PadShortcut
+from tests.analysis.small import SHAPE, Own
 
 
 def _by_name(summary):
@@ -153,6 +155,56 @@ def test_the_sums_agree_with_the_variables():
     sizes = {k: sum(v.size for v in jax.tree.leaves(t)) for k, t in variables.items()}
     assert (summary.trainable, summary.not_trainable) == (sizes["params"], sizes["batch_stats"])
     assert sum(row.parameters for row in summary.rows) == sizes["params"]
+
+
+def test_a_module_called_twice_has_two_rows_and_its_parameters_once():
+    summary = summarize(Own(), SHAPE)
+    rows = _by_name(summary)
+    assert list(rows) == ["shared", "shared:2", "logits"]
+    assert (rows["shared"].parameters, rows["shared:2"].parameters) == (3 * 3 * 3 * 3, 0)
+    assert sum(row.parameters for row in summary.rows) == summary.trainable
+
+
+class Bare(nn.Module):
+    """A network of one module, which has all the parameters."""
+
+    @nn.compact
+    def __call__(self, x, *, train):
+        return flatten(x) @ self.param("kernel", nn.initializers.ones, (16, 3))
+
+
+class Sum(nn.Module):
+    def __call__(self, parts, *, scale):
+        return scale * sum(parts)
+
+
+class Scale(nn.Module):
+    """A value that depends on no image."""
+
+    @nn.compact
+    def __call__(self):
+        return self.param("value", nn.initializers.ones, ())
+
+
+class Called(nn.Module):
+    """Modules that take their arrays in a list, by keyword, and not at all."""
+
+    @nn.compact
+    def __call__(self, x, *, train):
+        scale = Scale(name="scale")()
+        left, right = (Conv(2, (3, 3), use_bias=False, name=name)(x) for name in ("a", "b"))
+        return Flatten(name="flatten")(x=Sum(name="sum")([left, right], scale=scale))
+
+
+@pytest.mark.parametrize(
+    ("model", "names"),
+    [(Bare(), ["Bare"]), (Called(), ["scale", "a", "b", "sum", "flatten"])],
+)
+def test_however_modules_are_called_all_have_a_row(model, names):
+    summary = summarize(model, (4, 4, 1))
+    assert [row.name for row in summary.rows] == names
+    assert sum(row.parameters for row in summary.rows) == summary.trainable
+    assert [*layer_shapes(model, (4, 4, 1))] == names
 
 
 class Unknown(nn.Module):
