@@ -15,6 +15,7 @@ from jaxtyping import Float, UInt8
 
 from cnn_jax.analysis import attribution, heat_maps
 from cnn_jax.analysis.activation_maximization import Recipe, channel_images, class_images
+from cnn_jax.analysis.calibration import probabilities
 from cnn_jax.analysis.deep_dream import deep_dream
 from cnn_jax.analysis.features import activations, layer_shapes, match_layers
 from cnn_jax.analysis.figures import contact_sheet, picture
@@ -104,11 +105,13 @@ class Subject:
         self, pixels: Float[np.ndarray, "n h w c"] | jax.Array
     ) -> Float[np.ndarray, "n classes"]:
         """Returns what the network makes of images in [0, 1]."""
-        model, variables = self.network
-        logits = jax.jit(lambda v, x: model.apply(v, self.prepare(x), train=False))
-        found = logits(variables, pixels)
-        predictor = self.predictor
-        return np.asarray(jax.nn.sigmoid(found) if predictor.sigmoids else jax.nn.softmax(found))
+        logits = np.asarray(self._logits(self.predictor.variables, pixels))
+        return probabilities(logits, sigmoids=self.predictor.sigmoids)
+
+    @cached_property
+    def _logits(self) -> Callable:
+        model = self.predictor.model
+        return jax.jit(lambda v, x: model.apply(v, self.prepare(x), train=False))
 
 
 def evenly(items: Sequence[str], count: int) -> list[str]:

@@ -28,6 +28,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from cnn_jax.analysis.calibration import probabilities
 from cnn_jax.data.decoding import Decoded, decoded_batches, find_images
 from cnn_jax.data.sources.image_file import shown, strict_pillow
 from cnn_jax.data.sources.quiet import say
@@ -80,16 +81,6 @@ def _answers(
             else:
                 top = top_classes(next(found), class_names, _TOP.value)
                 yield {"image": str(each.path), "top": top}
-
-
-def probabilities(
-    logits: Float[np.ndarray, "n classes"], *, sigmoids: bool = False
-) -> Float[np.ndarray, "n classes"]:
-    """Returns the softmax, or each logit's own sigmoid, in float64."""
-    if sigmoids:
-        return 0.5 * (1 + np.tanh(0.5 * logits.astype(np.float64)))
-    powers = np.exp(logits - logits.max(axis=-1, keepdims=True), dtype=np.float64)
-    return powers / powers.sum(axis=-1, keepdims=True)
 
 
 def top_classes(

@@ -17,19 +17,29 @@ class Reliability(NamedTuple):
     accuracy: Float[np.ndarray, " bins"]  # NaN where none is
 
 
+def probabilities(
+    logits: Float[np.ndarray, "n classes"], *, sigmoids: bool = False
+) -> Float[np.ndarray, "n classes"]:
+    """Returns the softmax, or each logit's own sigmoid, in float64.
+
+    >>> probabilities(np.zeros((1, 4))).tolist(), probabilities(np.zeros((1, 1)), sigmoids=True)
+    ([[0.25, 0.25, 0.25, 0.25]], array([[0.5]]))
+    """
+    if sigmoids:
+        return 0.5 * (1 + np.tanh(0.5 * logits.astype(np.float64)))
+    powers = np.exp(logits - logits.max(axis=-1, keepdims=True), dtype=np.float64)
+    return powers / powers.sum(axis=-1, keepdims=True)
+
+
 def confidences(
     logits: Float[np.ndarray, "n classes"], *, sigmoids: bool = False
 ) -> Float[np.ndarray, " n"]:
-    """Returns the probability of each row's largest logit: by the softmax, or by its sigmoid.
+    """Returns the probability of each row's most probable class.
 
     >>> confidences(np.zeros((1, 4))).item(), confidences(np.zeros((1, 4)), sigmoids=True).item()
     (0.25, 0.5)
     """
-    largest = logits.max(axis=-1, keepdims=True)
-    others = np.exp(-np.abs(largest)) if sigmoids else np.exp(logits - largest)
-    if not sigmoids:
-        return 1 / others.sum(axis=-1, dtype=np.float64)
-    return (np.where(largest < 0, others, 1) / (1 + others))[:, 0]
+    return probabilities(logits, sigmoids=sigmoids).max(axis=-1)
 
 
 def reliability(
