@@ -19,6 +19,7 @@ from cnn_jax.analysis.calibration import probabilities
 from cnn_jax.analysis.deep_dream import deep_dream
 from cnn_jax.analysis.features import activations, layer_shapes, match_layers
 from cnn_jax.analysis.figures import contact_sheet, picture
+from cnn_jax.analysis.predictions import evenly_spaced
 from cnn_jax.analysis.receptive_field import (
     Box,
     box_of,
@@ -114,16 +115,6 @@ class Subject:
         return jax.jit(lambda v, x: model.apply(v, self.prepare(x), train=False))
 
 
-def evenly(items: Sequence[str], count: int) -> list[str]:
-    """Returns up to `count` of the items, evenly spread, the first and the last among them.
-
-    >>> evenly("abcdefg", 3)
-    ['a', 'd', 'g']
-    """
-    places = np.linspace(0, len(items) - 1, min(count, len(items)))
-    return [items[round(at)] for at in places]
-
-
 def draw_feature_maps(subject: Subject) -> Pictures:
     """Returns for each image what the first channels of every layer make of it."""
     names = subject.layers([*subject.shapes], [*subject.shapes])
@@ -151,7 +142,7 @@ def draw_filters(subject: Subject) -> Pictures:
     """Returns the first kernels as images, and for some layers what excites their channels most."""
     kernels = _kernels(subject.predictor.variables["params"], list(subject.shapes))
     first = next(iter(kernels))
-    chosen = subject.layers(list(kernels), evenly(list(kernels), 4))
+    chosen = subject.layers(list(kernels), evenly_spaced(list(kernels), most=4))
     pictures = {}
     if first in chosen:
         tiles = heat_maps.kernels_as_images(np.asarray(kernels[first]))
@@ -290,7 +281,7 @@ def draw_deep_dream(subject: Subject) -> Pictures:
     """Returns the images as some layers would have them."""
     model, variables = subject.network
     maps = subject.with_maps(side=2)
-    layers = subject.layers(maps, evenly(maps, 4)[1:] or maps)
+    layers = subject.layers(maps, evenly_spaced(maps, most=4)[1:] or maps)
     pixels = jnp.asarray(subject.pixels[:_DREAMT])
     if subject.predictor.normalization.mean.shape[:2] == (1, 1):  # else it has a size of its own
         pixels = _enlarged(pixels, _DREAM_SIDE)
@@ -327,7 +318,7 @@ def draw_receptive_field(subject: Subject) -> Pictures:
     model, variables = subject.network
     shape = subject.predictor.spec.image_shape
     fields = theoretical_fields(model, shape)
-    shown = subject.layers([*fields], evenly(_growing(fields, max(shape[:2])), 8))
+    shown = subject.layers([*fields], evenly_spaced(_growing(fields, max(shape[:2])), most=8))
     image = np.asarray(picture(subject.images[0]))
     rows = []
     for layer in shown:

@@ -1,12 +1,16 @@
 """What a network said of a split: which examples it got wrong, and how sure it was."""
 
 import dataclasses
+from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
 from cnn_jax.analysis.calibration import confidences
 from cnn_jax.data.spec import Split
+
+Item = TypeVar("Item")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -65,13 +69,16 @@ class Predictions:
         return [Shown(i, label, k, float(c)) for i, label, k, c in zip(*columns, strict=True)]
 
 
-def examples(count: int, *, most: int) -> Int[np.ndarray, " some"]:
-    """Returns evenly spaced indices, so that a split sorted by class shows all of its classes.
+def evenly_spaced(items: Sequence[Item], *, most: int) -> list[Item]:
+    """Returns up to `most` of the items, the first and the last among them.
 
-    >>> examples(10, most=4)
-    array([0, 3, 6, 9])
+    So a split that is sorted by class shows all of its classes.
+
+    >>> evenly_spaced(range(10), most=4)
+    [0, 3, 6, 9]
     """
-    return np.unique(np.linspace(0, count - 1, min(most, count)).round().astype(np.int64))
+    places = np.linspace(0, len(items) - 1, min(most, len(items)))
+    return [items[round(at)] for at in places]
 
 
 def confused_pairs(

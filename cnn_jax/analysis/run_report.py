@@ -15,7 +15,7 @@ from cnn_jax.analysis import drawing, page, plots
 from cnn_jax.analysis.calibration import calibration_error, reliability
 from cnn_jax.analysis.class_scores import confusion_matrix, per_class, per_label
 from cnn_jax.analysis.page import Html, name, tag
-from cnn_jax.analysis.predictions import Predictions, Shown, confused_pairs, examples
+from cnn_jax.analysis.predictions import Predictions, Shown, confused_pairs, evenly_spaced
 from cnn_jax.analysis.run_record import RunRecord
 from cnn_jax.analysis.summary import Summary
 from cnn_jax.analysis.tables import LAYER_COLUMNS, layer_cells
@@ -268,7 +268,8 @@ def _test(findings: Findings, drawn: dict[str, str]) -> Iterable[Html]:
         yield tag("h2", "The most confident mistakes")
         yield _gallery(predictions.shown(wrong), names)
     yield tag("h2", "Examples")
-    yield _gallery(predictions.shown(examples(len(predictions), most=_SHOWN)), names)
+    some = np.array(evenly_spaced(range(len(predictions)), most=_SHOWN))
+    yield _gallery(predictions.shown(some), names)
 
 
 def _confused(matrix: np.ndarray, names: Sequence[str]) -> Iterable[Html]:

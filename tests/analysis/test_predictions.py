@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from cnn_jax.analysis.predictions import Predictions, condensed, confused_pairs, examples
+from cnn_jax.analysis.predictions import Predictions, condensed, confused_pairs, evenly_spaced
 from cnn_jax.data.spec import Split
 
 LOGITS = np.array([[0, 5, 0], [9, 0, 0], [0, 0, 1], [0, 7, 0], [3, 0, 0]], np.float32)
@@ -43,7 +43,7 @@ def test_with_many_labels_every_class_is_a_decision():
 
 @pytest.mark.parametrize(("count", "most"), [(1, 24), (24, 24), (25, 24), (10_000, 24)])
 def test_examples_reach_from_the_first_to_the_last(count, most):
-    found = examples(count, most=most)
+    found = evenly_spaced(range(count), most=most)
     assert (found[0], found[-1], len(found)) == (0, count - 1, min(count, most))
     assert len(set(np.diff(found))) <= 2
 
