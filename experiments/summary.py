@@ -14,8 +14,14 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from cnn_jax.analysis.summary import Summary, summarize
-from cnn_jax.analysis.tables import LAYER_COLUMNS, byte_text, layer_cells, times
+from cnn_jax.analysis.summary import (
+    LAYER_COLUMNS,
+    Summary,
+    byte_text,
+    layer_cells,
+    summarize,
+    times,
+)
 from cnn_jax.config_checks import validate
 from cnn_jax.data.datasets import dataset_spec
 from cnn_jax.training.network import build_network
@@ -47,11 +53,10 @@ def print_table(summary: Summary, title: str) -> None:
     table.add_row("input", "", times(summary.image_shape))
     for row in summary.rows:
         table.add_row(*layer_cells(row))
-    total = summary.as_json()["total"]
     table.add_section()
     table.add_row(
-        "total", "", "", "", "", f"{total['parameters']:,}", f"{total['flops'] / 1e6:,.2f}", "",
-        byte_text(total["activation_bytes"]),
+        "total", "", "", "", "", f"{summary.trainable:,}", f"{summary.flops / 1e6:,.2f}", "",
+        byte_text(summary.activation_bytes),
     )  # fmt: skip
     console = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
     console.print(table)

@@ -17,8 +17,7 @@ from cnn_jax.analysis.class_scores import confusion_matrix, per_class, per_label
 from cnn_jax.analysis.page import Html, name, tag
 from cnn_jax.analysis.predictions import Predictions, Shown, confused_pairs, evenly_spaced
 from cnn_jax.analysis.run_record import RunRecord
-from cnn_jax.analysis.summary import Summary
-from cnn_jax.analysis.tables import LAYER_COLUMNS, layer_cells
+from cnn_jax.analysis.summary import LAYER_COLUMNS, Summary, layer_cells
 from cnn_jax.config import Config, flatten
 
 FIGURES, PAGE = "figures", "report.html"
@@ -175,7 +174,7 @@ def _facts(findings: Findings) -> dict[str, tuple[str, str]]:
         facts["best validation accuracy"] = (f"{best['validation_accuracy']:.2%}", remark)
     if result or findings.summary:
         count = result["parameters"] if result else findings.summary.trainable
-        flops = findings.summary and findings.summary.as_json()["total"]["flops"]
+        flops = findings.summary and findings.summary.flops
         facts["parameters"] = (f"{count:,}", f"{flops / 1e6:,.4g} MFLOPs an image" if flops else "")
     if record.rows:
         last = record.rows[-1]

@@ -26,6 +26,17 @@ from cnn_jax.models.registry import count_parameters, variable_shapes
 from cnn_jax.models.residual import PadShortcut
 
 FLOAT_BYTES = 4
+LAYER_COLUMNS = (
+    "layer",
+    "kind",
+    "output",
+    "kernel",
+    "stride",
+    "parameters",
+    "MFLOPs",
+    "sees",
+    "activation",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +83,16 @@ class Summary:
     trainable: int
     not_trainable: int
 
+    @property
+    def flops(self) -> int:
+        """The FLOPs of all layers of which they are known."""
+        return sum(row.flops or 0 for row in self.rows)
+
+    @property
+    def activation_bytes(self) -> int:
+        """The bytes of all outputs."""
+        return sum(row.activation_bytes for row in self.rows)
+
     def as_json(self) -> dict[str, Any]:
         """Returns `layers`, one object a row, and `total`."""
         return {
@@ -81,8 +102,8 @@ class Summary:
                 "parameters": self.trainable,
                 "trainable": self.trainable,
                 "not_trainable": self.not_trainable,
-                "flops": sum(row.flops or 0 for row in self.rows),
-                "activation_bytes": sum(row.activation_bytes for row in self.rows),
+                "flops": self.flops,
+                "activation_bytes": self.activation_bytes,
             },
         }
 
@@ -306,3 +327,36 @@ def flops(module: nn.Module, input_shape: tuple, output_shape: tuple) -> int | N
         case modules.ZeroPad() | PadShortcut():
             return 0
     return None
+
+
+def layer_cells(row: Row) -> list[str]:
+    """Returns one layer as text, a cell for each of `LAYER_COLUMNS`."""
+    return [
+        row.name,
+        row.kind,
+        times(row.output_shape),
+        times(row.kernel),
+        times(row.stride),
+        f"{row.parameters:,}" if row.parameters else "",
+        "?" if row.flops is None else f"{row.flops / 1e6:,.2f}",
+        times(row.receptive_field),
+        byte_text(row.activation_bytes),
+    ]
+
+
+def times(shape: tuple[int, ...] | None) -> str:
+    """Returns sizes as a product.
+
+    >>> times((3, 3)), times(None)
+    ('3×3', '')
+    """
+    return "×".join(map(str, shape)) if shape else ""
+
+
+def byte_text(count: int) -> str:
+    """Returns a number of bytes in the unit that suits it.
+
+    >>> byte_text(2560), byte_text(5 * 1024**2)
+    ('2.5 KiB', '5.0 MiB')
+    """
+    return f"{count / 1024:,.1f} KiB" if count < 1024**2 else f"{count / 1024**2:,.1f} MiB"

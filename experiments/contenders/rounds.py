@@ -96,7 +96,7 @@ def _start(task: Task, summary: Summary, timeout: float, stack: ExitStack) -> Wo
 def _record(task: Task, turns: dict[str, Turns], summary: Summary) -> dict[str, Any]:
     config, each, batch_size = task.config, turns[task.contender], task.batch_size
     rates = each.steps_per_second()
-    flops = PASSES[task.mode] * summary.as_json()["total"]["flops"]
+    flops = PASSES[task.mode] * summary.flops
     speed = [flops * batch_size * rate / 1e9 for rate in rates]
     facts = {key: value for key, value in each.facts.items() if key != "flops"}
     return {

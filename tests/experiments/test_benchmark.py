@@ -329,7 +329,7 @@ def test_a_record_holds_medians_and_ratios_by_round(monkeypatch, mode, passes):
     assert (ours["ours_over_this_min"], ours["ours_over_this_max"]) == (1, 1)
     ratios = ("ours_over_this", "ours_over_this_min", "ours_over_this_max")
     assert [flax[field] for field in ratios] == pytest.approx([3, 0.5, 4])
-    flops = summarize(Task(tiny(), mode, OURS).model, (8, 8, 1)).as_json()["total"]["flops"]
+    flops = summarize(Task(tiny(), mode, OURS).model, (8, 8, 1)).flops
     assert ours["flops_per_image"] == passes * flops
     assert ours["gflops_per_second"] == pytest.approx(16 * passes * flops / 1e9)
     assert ours["ceiling_gflops_per_second"] == pytest.approx(100)
