@@ -16,7 +16,7 @@ from jaxtyping import Float, UInt8
 from cnn_jax.analysis import attribution, heat_maps
 from cnn_jax.analysis.activation_maximization import Recipe, channel_images, class_images
 from cnn_jax.analysis.calibration import probabilities
-from cnn_jax.analysis.deep_dream import deep_dream
+from cnn_jax.analysis.deep_dream import OCTAVE_SCALE, deep_dream
 from cnn_jax.analysis.features import activations, layer_shapes, match_layers
 from cnn_jax.analysis.figures import contact_sheet, picture
 from cnn_jax.analysis.predictions import evenly_spaced
@@ -286,7 +286,7 @@ def draw_deep_dream(subject: Subject) -> Pictures:
     if subject.predictor.normalization.mean.shape[:2] == (1, 1):  # else it has a size of its own
         pixels = _enlarged(pixels, _DREAM_SIDE)
     smallest = subject.predictor.spec.image_shape[0]
-    octaves = min(_OCTAVES, 1 + int(np.log(pixels.shape[1] / smallest) / np.log(1.4)))
+    octaves = min(_OCTAVES, 1 + int(np.log(pixels.shape[1] / smallest) / np.log(OCTAVE_SCALE)))
     dreams = [
         deep_dream(
             subject.key,

@@ -16,6 +16,8 @@ from cnn_jax.analysis.features import Images, Prepare, activation
 from cnn_jax.analysis.iteration import iterate
 from cnn_jax.layers import identity
 
+OCTAVE_SCALE = 1.4  # by which an octave is larger than the one before
+
 
 def deep_dream(
     key: Key[Array, ""],
@@ -25,7 +27,7 @@ def deep_dream(
     *,
     layer: str,
     octaves: int = 4,
-    octave_scale: float = 1.4,
+    octave_scale: float = OCTAVE_SCALE,
     steps: int = 20,
     step_size: float = 0.01,
     jitter: int = 16,

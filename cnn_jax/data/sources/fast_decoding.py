@@ -13,13 +13,12 @@ from types import ModuleType
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
+from PIL import ExifTags, Image
 
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 _JPEG_COLORS = {1: ("Gray", "GRAY"), 3: ("YCbCr", "RGB")}  # by channels: in the file, decoded
 _PNG_COLORS = {1: 0, 3: 2}  # by channels: the header's color type
 _SCAN, _APP1, _APP2 = 0xDA, 0xE1, 0xE2  # JPEG markers: pixels follow; EXIF or XMP; more pictures
-_ORIENTATION = 0x0112
 _DECODED = (b"IHDR", b"IDAT")  # PNG chunks that libspng checks
 _HARMLESS = (b"bKGD", b"cHRM", b"gAMA", b"iCCP", b"pHYs", b"sBIT", b"sRGB", b"tIME")
 
@@ -77,7 +76,7 @@ def _is_upright(segment: bytes) -> bool:
     if segment.startswith(b"Exif\0\0"):
         exif = Image.Exif()
         exif.load(segment)
-        return exif.get(_ORIENTATION, 1) == 1
+        return exif.get(ExifTags.Base.Orientation, 1) == 1
     return b"Orientation" not in segment  # of XMP
 
 

@@ -9,13 +9,12 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from cnn_jax.data.sources.fast_decoding import fast_pixels
 
 _ROTATED = (5, 6, 7, 8)  # values of the EXIF orientation that swap height and width
-_ORIENTATION = 0x0112
-_BITS, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0  # tags of TIFF
+_WHITE_IS_ZERO = 0  # a value of TIFF's photometric interpretation
 _MODES = {1: "L", 3: "RGB"}
 
 
@@ -56,7 +55,7 @@ def image_size(content: bytes) -> tuple[int, int]:
 
 
 def _is_rotated(image: Image.Image) -> bool:
-    return image.getexif().get(_ORIENTATION) in _ROTATED
+    return image.getexif().get(ExifTags.Base.Orientation) in _ROTATED
 
 
 def decode_image(
@@ -162,11 +161,11 @@ def _eight_bits(image: Image.Image) -> Image.Image:
         raise BadImage("has float pixels; save it with 8 bits a channel")
     if image.mode == "I" or image.mode.startswith("I;16"):
         tags = getattr(image, "tag_v2", {})  # of a TIFF; of other formats Pillow makes 16 bits
-        depth = tags.get(_BITS, (16,))[0]
+        depth = tags.get(ExifTags.Base.BitsPerSample, (16,))[0]
         pixels, top = np.array(image).astype(np.int64), 2**depth - 1
         if depth > 16 or pixels.min() < 0 or pixels.max() > top:
             raise BadImage("has pixels of more than 16 bits; save it with 8 bits a channel")
-        if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
+        if tags.get(ExifTags.Base.PhotometricInterpretation) == _WHITE_IS_ZERO:
             pixels = top - pixels
         return Image.fromarray(np.rint(pixels / (top / 255)).astype(np.uint8))
     return image
