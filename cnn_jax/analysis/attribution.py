@@ -15,7 +15,6 @@ from jaxtyping import Array, Float, Int, Key, PyTree
 from cnn_jax.analysis.features import Images, Prepare, activation, with_offset
 from cnn_jax.analysis.iteration import iterate
 from cnn_jax.layers import identity
-from cnn_jax.models.registry import initialize
 
 Labels = Int[Array, " n"]
 Map = Float[Array, "n h w"]
@@ -55,7 +54,7 @@ def saliency(
 ) -> Images:
     """Returns the gradient of the class's logit by the pixels (arXiv 1312.6034, section 3).
 
-    >>> from cnn_jax.models.registry import build_model
+    >>> from cnn_jax.models.registry import build_model, initialize
     >>> model, images = build_model("fashion_convnet", 10), jnp.ones((2, 28, 28, 1))
     >>> variables = initialize(jax.random.key(0), model=model, image_shape=(28, 28, 1))
     >>> saliency(model, variables, images, jnp.array([3, 7])).shape
@@ -79,7 +78,7 @@ def smooth_grad(
 
     `noise` is the deviation of the Gaussian noise as a share of each image's range of values.
 
-    >>> from cnn_jax.models.registry import build_model
+    >>> from cnn_jax.models.registry import build_model, initialize
     >>> model, images = build_model("fashion_convnet", 10), jnp.ones((2, 28, 28, 1))
     >>> variables = initialize(jax.random.key(0), model=model, image_shape=(28, 28, 1))
     >>> arrays = (variables, images, jnp.array([3, 7]))
@@ -126,7 +125,7 @@ def integrated_gradients(
     by the midpoint rule. The shares of an image sum up to logit(image) − logit(baseline), the more
     exactly the more steps: this is the method's completeness.
 
-    >>> from cnn_jax.models.registry import build_model
+    >>> from cnn_jax.models.registry import build_model, initialize
     >>> model, images = build_model("fashion_convnet", 10), jnp.ones((2, 28, 28, 1))
     >>> variables = initialize(jax.random.key(0), model=model, image_shape=(28, 28, 1))
     >>> shares = integrated_gradients(model, variables, images, jnp.array([3, 7]))
@@ -176,7 +175,7 @@ def grad_cam(
     Raises:
       InputError: the model has no such layer.
 
-    >>> from cnn_jax.models.registry import build_model
+    >>> from cnn_jax.models.registry import build_model, initialize
     >>> model, images = build_model("fashion_convnet", 10), jnp.ones((2, 28, 28, 1))
     >>> variables = initialize(jax.random.key(0), model=model, image_shape=(28, 28, 1))
     >>> maps = grad_cam(model, variables, images, jnp.array([3, 7]), layer="conv1")
@@ -216,7 +215,7 @@ def occlusion(
     Raises:
       ValueError: if the stride is larger than the window, which leaves pixels uncovered.
 
-    >>> from cnn_jax.models.registry import build_model
+    >>> from cnn_jax.models.registry import build_model, initialize
     >>> model, images = build_model("fashion_convnet", 10), jnp.ones((2, 28, 28, 1))
     >>> variables = initialize(jax.random.key(0), model=model, image_shape=(28, 28, 1))
     >>> occlusion(model, variables, images, jnp.array([3, 7]), window=14, stride=7).shape
@@ -279,34 +278,3 @@ def per_pixel(attribution: Images) -> Map:
     [[[3.0]]]
     """
     return jnp.abs(attribution).max(-1)
-
-
-def randomize_layers(
-    key: Key[Array, ""],
-    model: nn.Module,
-    variables: PyTree,
-    *,
-    image_shape: tuple[int, int, int],
-    layers: list[str],
-) -> PyTree:
-    """Returns the variables with those of some layers drawn anew as before training.
-
-    For the sanity check of arXiv 1810.03292: an explanation that stays the same when the weights
-    are made random from the last layer on explains the image, not the network.
-
-    >>> from cnn_jax.models.registry import build_model
-    >>> model, shape = build_model("fashion_convnet", 10), (28, 28, 1)
-    >>> old = initialize(jax.random.key(0), model=model, image_shape=shape)
-    >>> new = randomize_layers(jax.random.key(1), model, old, image_shape=shape, layers=["logits"])
-    >>> was, now = old["params"], new["params"]
-    >>> [n for n in now if bool((now[n]["kernel"] != was[n]["kernel"]).any())]
-    ['logits']
-    """
-    fresh = initialize(key, model=model, image_shape=image_shape)
-
-    def choose(path: tuple, trained: jax.Array, drawn: jax.Array) -> jax.Array:
-        name = "/".join(each.key for each in path[1:-1])
-        return drawn if name in layers else trained
-
-    fresh = {collection: fresh.get(collection, {}) for collection in variables}
-    return jax.tree_util.tree_map_with_path(choose, variables, fresh)

@@ -31,12 +31,12 @@ def colored(maps: Maps, *, shared: bool = True, brightest: float = 99.5) -> RGB:
     return _paint(maps / limit, "viridis")
 
 
-def overlay(images: Float[np.ndarray, "n h w c"], maps: Maps, *, brightest: float = 99.0) -> RGB:
+def overlay(images: Float[np.ndarray, "n h w c"], maps: Maps) -> RGB:
     """Returns images, dimmed and grey, with the positive part of a map glowing on each.
 
-    Each map has its own scale, from zero to a percentile of its values.
+    Each map has its own scale, from zero to the 99th percentile of its values.
     """
-    heat = np.clip(np.maximum(maps, 0) / _limit(np.maximum(maps, 0), brightest), 0, 1)
+    heat = np.clip(np.maximum(maps, 0) / _limit(np.maximum(maps, 0), 99.0), 0, 1)
     grey = np.repeat(images.mean(-1, keepdims=True), 3, -1)
     share = np.sqrt(heat)[..., None] * 0.85
     glowing = (1 - share) * 0.6 * grey + share * (_paint(heat, "inferno") / 255)

@@ -13,7 +13,6 @@ from jaxtyping import Array, Float, PyTree
 
 from cnn_jax.analysis.features import Images, Prepare, activation
 from cnn_jax.analysis.summary import operations, receptive_fields
-from cnn_jax.errors import unknown
 from cnn_jax.layers import ReceptiveField, identity
 
 
@@ -40,28 +39,6 @@ def theoretical_fields(
     """
     found = operations(model, image_shape)
     return {o.name: f for o, f in zip(found, receptive_fields(found), strict=True)}
-
-
-def theoretical_box(
-    model: nn.Module,
-    image_shape: tuple[int, int, int],
-    *,
-    layer: str,
-    position: tuple[int, int] = (0, 0),
-) -> Box:
-    """Returns what the unit at a position (row, column) of a layer can see of the image.
-
-    Raises:
-      InputError: the model has no such layer, or the images are too small for it.
-
-    >>> from cnn_jax.models.registry import build_model
-    >>> theoretical_box(build_model("lenet", 10), (28, 28, 1), layer="pool1", position=(3, 3))
-    Box(top=4, left=4, bottom=10, right=10)
-    """
-    fields = theoretical_fields(model, image_shape)
-    if layer not in fields:
-        raise unknown("layer", layer, fields)
-    return box_of(fields[layer], position, image_shape)
 
 
 def box_of(

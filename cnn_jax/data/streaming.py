@@ -102,9 +102,9 @@ def train_batches(
     return _read_ahead(stream, start=start, workers=workers, threads=threads)
 
 
-def eval_batches(split: Split, *, batch_size: int, threads: int = 0) -> Iterator[HostBatch]:
+def eval_batches(split: Split, *, batch_size: int) -> Iterator[HostBatch]:
     """Yields all examples in their own order; the last batch is padded, with `mask` false there."""
-    return _read_ahead(_InOrder(split, batch_size), threads=threads)
+    return _read_ahead(_InOrder(split, batch_size))
 
 
 def _read_ahead(

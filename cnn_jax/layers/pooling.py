@@ -193,11 +193,8 @@ def _taps(x: Array, windows: tuple, strides: tuple) -> list[Array]:
 
 def _reduce_sum(x: Array, windows: tuple, strides: tuple, pairs: tuple) -> Array:
     """The one place where windows are summed."""
-    return lax.reduce_window(x, 0.0, lax.add, *_with_batch_and_channel(windows, strides, pairs))
-
-
-def _with_batch_and_channel(windows: tuple, strides: tuple, pairs: tuple) -> tuple:
-    return (1, *windows, 1), (1, *strides, 1), ((0, 0), *pairs, (0, 0))
+    sliding = (1, *windows, 1), (1, *strides, 1), ((0, 0), *pairs, (0, 0))
+    return lax.reduce_window(x, 0.0, lax.add, *sliding)
 
 
 def _geometry(x: Array, window: Ints, stride: Ints | None, padding: Padding) -> tuple:

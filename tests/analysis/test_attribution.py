@@ -9,7 +9,6 @@ import pytest
 from scipy.stats import spearmanr
 
 from cnn_jax.analysis import attribution
-from cnn_jax.analysis.features import layer_shapes
 from cnn_jax.analysis.iteration import iterate
 from cnn_jax.errors import InputError
 from cnn_jax.models.registry import build_model, initialize
@@ -108,25 +107,12 @@ def test_random_weights_give_another_explanation(name):
     """Adebayo et al., arXiv 1810.03292: what explains the network changes with its weights."""
     images = jax.random.uniform(jax.random.key(7), (16, *SHAPE))
     labels = jnp.arange(16) % 3
-    layers = [*layer_shapes(MODEL, SHAPE)]
-    explain = lambda variables: np.asarray(METHODS[name](MODEL, variables, images, labels))
-    weights = [
-        attribution.randomize_layers(KEY, MODEL, VARIABLES, image_shape=SHAPE, layers=chosen)
-        for chosen in ([], layers)
-    ]
-    same, random = (explain(each) for each in weights)
-    original = explain(VARIABLES)
-    correlation = lambda a, b: spearmanr(a.ravel(), b.ravel()).statistic
-    assert correlation(original, same) == pytest.approx(1)
-    assert abs(correlation(original, random)) < 0.5
-
-
-def test_only_the_layers_that_are_named_are_drawn_anew():
-    found = attribution.randomize_layers(KEY, MODEL, VARIABLES, image_shape=SHAPE, layers=["conv2"])
-    fresh = initialize(KEY, model=MODEL, image_shape=SHAPE)
-    for name, weights in VARIABLES["params"].items():
-        expected = fresh["params"][name] if name == "conv2" else weights
-        jax.tree.map(np.testing.assert_array_equal, found["params"][name], expected)
+    drawn_anew = initialize(KEY, model=MODEL, image_shape=SHAPE)
+    original, random = (
+        np.asarray(METHODS[name](MODEL, variables, images, labels)).ravel()
+        for variables in (VARIABLES, drawn_anew)
+    )
+    assert abs(spearmanr(original, random).statistic) < 0.5
 
 
 @pytest.mark.parametrize("name", ["integrated_gradients", "grad_cam"])

@@ -6,8 +6,8 @@ from flax import linen as nn
 
 from cnn_jax.analysis.receptive_field import (
     Box,
+    box_of,
     measured_field,
-    theoretical_box,
     theoretical_fields,
 )
 from cnn_jax.errors import InputError
@@ -60,7 +60,7 @@ IMAGES = jax.random.uniform(jax.random.key(0), (2, *SHAPE))
 @pytest.mark.parametrize("layer", ["pad", "conv1", "conv2", "shortcut", "add", "conv3", "pool"])
 @pytest.mark.parametrize("position", [(0, 0), (2, 1), (3, 4)])
 def test_with_positive_weights_a_unit_sees_all_that_it_can_and_no_more(layer, position):
-    box = theoretical_box(MODEL, SHAPE, layer=layer, position=position)
+    box = box_of(theoretical_fields(MODEL, SHAPE)[layer], position, SHAPE)
     seen = measured_field(MODEL, POSITIVE, IMAGES, layer=layer, position=position) > 0
     expected = np.zeros(SHAPE[:2], bool)
     rows, columns = slice(max(box.top, 0), box.bottom), slice(max(box.left, 0), box.right)
@@ -82,7 +82,7 @@ def test_what_is_measured_lies_within_what_can_be_seen(name):
     variables = make_variables(model, shape)
     images = jax.random.uniform(jax.random.key(1), (1, *shape))
     layer = {"resnet20_cifar": "conv3_1/add", "vgg16_cifar": "conv2_2_relu"}[name]
-    box = theoretical_box(model, shape, layer=layer, position=(8, 8))
+    box = box_of(theoretical_fields(model, shape)[layer], (8, 8), shape)
     seen = np.array(measured_field(model, variables, images, layer=layer))
     assert seen.max() > 0
     seen[max(box.top, 0) : box.bottom, max(box.left, 0) : box.right] = 0
@@ -90,14 +90,15 @@ def test_what_is_measured_lies_within_what_can_be_seen(name):
 
 
 def test_behind_global_pooling_all_is_seen():
-    assert theoretical_fields(MODEL, SHAPE)["logits"] is None
-    assert theoretical_box(MODEL, SHAPE, layer="logits") == Box(0, 0, *SHAPE[:2])
+    field = theoretical_fields(MODEL, SHAPE)["logits"]
+    assert field is None
+    assert box_of(field, (0, 0), SHAPE) == Box(0, 0, *SHAPE[:2])
     assert (measured_field(MODEL, POSITIVE, IMAGES, layer="logits") > 0).mean() > 0.8
 
 
 def test_a_layer_that_is_not_there_is_refused():
     with pytest.raises(InputError, match="unknown layer 'conv4'"):
-        theoretical_box(MODEL, SHAPE, layer="conv4")
+        measured_field(MODEL, POSITIVE, IMAGES, layer="conv4")
 
 
 def test_each_call_of_a_module_has_a_field_of_its_own():

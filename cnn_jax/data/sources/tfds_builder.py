@@ -124,16 +124,16 @@ def is_prepared(builder: Any) -> bool:
     return True
 
 
-def not_prepared(builder: Any, obstacle: str = "") -> InputError:
+def not_prepared(builder: Any, obstacle: str) -> InputError:
     """Returns the error for a dataset that isn't there: where it was looked for, what to run."""
     home = Path(builder.data_dir)
     name = name_of(builder)
     others = sorted(p.parent.name for p in home.parent.glob("*.*.*/dataset_info.json"))
     known = [f"{name}:{version}" for version in others]
     found = f" (there is {listed(known)})" if known else ""
-    why = f", and can't be prepared now: {obstacle}" if obstacle else ""
     return InputError(
-        f"{name} is not prepared: looked for {home}{found}{why}; run: {command(builder)}"
+        f"{name} is not prepared: looked for {home}{found}, and can't be prepared now: {obstacle}; "
+        f"run: {command(builder)}"
     )
 
 
