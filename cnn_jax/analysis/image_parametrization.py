@@ -2,8 +2,8 @@
 
 As pixels, or as a spectrum: Fourier coefficients divided by their frequency, as those of
 photographs fall off, of channels that are uncorrelated in photographs. Ascent by the spectrum
-favours shapes over noise (Olah, Mordvintsev, Schubert: Feature Visualization, Distill 2017). A
-sigmoid makes the image's values of both.
+favours shapes over noise (Olah, Mordvintsev, Schubert: Feature Visualization, Distill 2017). In
+both cases a sigmoid maps what results to pixel values.
 """
 
 import math

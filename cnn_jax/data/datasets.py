@@ -64,10 +64,10 @@ def load_dataset(data: Data, *, memory: int | None = None) -> Dataset:
     their order; 0 carves none. TFDS's own validation is used if `data.validation_split` names it.
 
     Images are read into memory, or left on disk and decoded whenever they are asked for, as
-    `data.feed` says; "auto" goes by `memory`, the bytes there are for them (by default those of
-    the host, of which the sources take a share). Those left on disk are decoded once all the same,
-    the first time ever: damaged ones are found, labels checked, normalisation constants exact.
-    Those of npz and synthetic are always in memory, and streamed from there.
+    `data.feed` says; "auto" goes by `memory`, the bytes there are (by default those of the host),
+    of which images may take at most `RESIDENT_SHARE`. Those left on disk are decoded once all the
+    same, the first time ever: damaged ones are found, labels checked, normalisation constants
+    exact. Those of npz and synthetic are always in memory, and streamed from there.
 
     Raises:
       InputError: the data is not there, damaged or of a kind that doesn't fit; or it doesn't fit

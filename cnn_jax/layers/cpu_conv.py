@@ -1,8 +1,7 @@
 """How the primitive of `conv_primitive` is computed: in its own way on a CPU.
 
-It is for float32, what most layers are in, and of sequences for those with groups. Everywhere but
-on a CPU, and for some shapes there too, it is XLA's convolution; `_way_on_cpu` says for which it is
-not.
+`fits` takes float32 images and volumes, and sequences only with groups. On other platforms, and for
+many shapes on a CPU, the lowering is XLA's own convolution; `_way_on_cpu` chooses.
 
 The alternatives are matrix products: with patches (`cpu_patches`) and, in fewer multiplications, by
 Winograd's method (`cpu_winograd`); over blocks of images where a block in cache is faster. The
@@ -158,7 +157,10 @@ def _as_product(a: Array, b: Array, *, wanted: int, shapes: tuple, geometry: Geo
 def _by_a_column_more(
     a: Array, b: Array, *, wanted: int, shapes: tuple, geometry: Geometry
 ) -> Array:
-    """Returns the output cut from a wider one: XLA takes another way where there is no padding."""
+    """Pads one more column on the right and drops it from the output.
+
+    With padding XLA takes another, faster kernel.
+    """
     top, (left, right) = geometry.pairs
     _, height, width, outputs = shapes[Y]
     wider = (*shapes[:Y], (shapes[X][0], height, width + 1, outputs))

@@ -1,9 +1,9 @@
 """A fence against XLA for CPUs, which fuses what is cheap into whatever reads it.
 
 A sum of a few shifted arrays is cheap, and a pooling is, but patches or the transforms of
-Winograd's method read them dozens of times over, and each time they are computed anew. Barriers XLA
-takes away before it fuses. A loop it leaves alone, and the array that a loop changes in place it
-has to compute first.
+Winograd's method read them dozens of times over, and each time they are computed anew. XLA removes
+optimization barriers before it fuses. But it does not fuse into a loop, and must first compute the
+array that a loop updates in place.
 """
 
 from jax import lax

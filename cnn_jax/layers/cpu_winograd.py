@@ -22,7 +22,7 @@ _TILE = 4
 _TILES = 256  # in a block of a sum at the least: enough for the product
 _CACHED = 1 << 14  # tiles × channels in such a block, where that is more: few enough for the cache
 _FEW = 32  # channels: below, XLA's loops over channels alone are slow
-_ROOM = 1 << 20  # tiles × channels at once else: memory alone bounds them, 36 arrays of 4 MiB
+_ROOM = 1 << 20  # tiles × channels at once elsewhere, which only memory bounds: 36 × 4 MiB
 
 # Sums along one dimension: of a piece of the image, of the kernel, of products for the output.
 _OF_IMAGE = (

@@ -172,9 +172,9 @@ def _moments(x: Array, axes: Sequence[int], axis_name: Hashable = None) -> _Mome
     """Returns the moments over the axes, which are kept, and over a mapped axis if one is named.
 
     Both come from one pass over x, and their gradient needs none: the mean of squared distances
-    from the mean would take a second pass, and its gradient a third. Nothing cancels that is only
-    far from zero, as distances are taken from the mean of a line through x, for batch norm that of
-    the pixel in the middle of all images.
+    from the mean would take a second pass, and its gradient a third. To avoid cancellation where
+    the mean is far from zero, x is first shifted by the mean of one slice of it, for batch norm
+    that of the middle pixel of all images.
     """
 
     def mean_of(*values: Array) -> list[Array]:

@@ -1,8 +1,10 @@
-"""A strided convolution of few channels as one of stride 1 on more, for GPUs.
+"""A strided convolution as one of stride 1 on more channels.
 
-The first convolution of an ImageNet network has 3 channels, where matrix units take 8 or 16 at a
-time. Folding each s×s block of pixels into channels, of image and kernel alike, gives the same sums
-over 3s² channels. ResNet's 7×7 with stride 2 on 224×224×3 becomes a 4×4 on 112×112×12.
+The first convolution of an ImageNet network has 3 channels, where a GPU's matrix units take 8 or 16
+at a time. Folding each s×s block of pixels into channels, of image and kernel alike, gives the same
+sums over 3s² channels. ResNet's 7×7 with stride 2 on 224×224×3 becomes a 4×4 on 112×112×12.
+
+On a CPU `cpu_phases.by_folding` is made of it, for channels however many.
 """
 
 from collections.abc import Sequence

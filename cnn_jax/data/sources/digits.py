@@ -1,7 +1,8 @@
 """scikit-learn's handwritten digits as a TFDS dataset that prepares itself without a download.
 
 Importing this module imports tensorflow_datasets (0.4 s) and registers the builder, so that
-`tfds.builder("digits")` knows it too; `cnn_jax.data.datasets` imports it at first need.
+`tfds.builder("digits")` knows it too; `tfds_builder.open_builder` and `tfds_source.open_prepared`
+import it at first need.
 """
 
 import contextlib

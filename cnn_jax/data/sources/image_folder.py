@@ -13,6 +13,7 @@ from cnn_jax.config import Data
 from cnn_jax.data.carving import carve_test
 from cnn_jax.data.on_disk import ImagesOnDisk
 from cnn_jax.data.sources.cache import cache_path, read_cache, write_cache
+from cnn_jax.data.sources.decode_all import in_threads, room_for
 from cnn_jax.data.sources.image_file import (
     BadImage,
     UnreadFile,
@@ -24,7 +25,6 @@ from cnn_jax.data.sources.image_file import (
 )
 from cnn_jax.data.sources.memory import choose_feed
 from cnn_jax.data.sources.quiet import say, track
-from cnn_jax.data.sources.survey import in_threads, room_for
 from cnn_jax.data.spec import Dataset, Spec, Split, check_names, shape_text
 from cnn_jax.errors import InputError
 

@@ -13,11 +13,11 @@ from cnn_jax.config import Data
 from cnn_jax.data.on_disk import ImagesOnDisk
 from cnn_jax.data.sources import prepare
 from cnn_jax.data.sources.cache import cache_dir, cache_path, read_cache, write_cache
+from cnn_jax.data.sources.decode_all import in_threads, room_for
 from cnn_jax.data.sources.image_file import strict_pillow
 from cnn_jax.data.sources.memory import choose_feed
 from cnn_jax.data.sources.quiet import silence, track
 from cnn_jax.data.sources.records import Records, in_turn, is_random_access
-from cnn_jax.data.sources.survey import in_threads, room_for
 from cnn_jax.data.sources.tfds_builder import (
     is_prepared,
     listed,
