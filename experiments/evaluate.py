@@ -5,7 +5,8 @@
 Prints one JSON object; writes the confusion matrix and a table per class into DIR/evaluation;
 where images have several labels each, the table alone. Views of each image (`data.test_mirror`,
 `data.test_shift`) are averaged on every split. Of a population it evaluates the member chosen, or
-else all; each has a directory of its own.
+else all; each has a directory of its own. The mean is over those that went to their end, as in the
+population's result.json.
 """
 
 import json
@@ -19,11 +20,14 @@ from absl import flags
 
 from cnn_jax.analysis.class_scores import confusion_matrix, per_class, per_label
 from cnn_jax.analysis.tables import write_confusion_matrix, write_per_class
+from cnn_jax.data.sources.quiet import say
 from cnn_jax.data.spec import Labels, Spec
 from cnn_jax.errors import InputError
 from cnn_jax.training.evaluation import evaluate_state
 from cnn_jax.training.population.directories import find_member, member_directories
+from cnn_jax.training.population.standing import cut_short
 from cnn_jax.training.restore import restore_run
+from cnn_jax.training.run_directory import RESULT, read_json
 from cnn_jax.whole_files import strict
 from experiments import command_line
 
@@ -46,7 +50,12 @@ def main(argv: Sequence[str]) -> None:
         return
     results = [_evaluate(member) for member in members]
     accuracy = f"{_SPLIT.value}_accuracy"
-    mean = statistics.fmean(result[accuracy] for result in results)
+    ended = [cut_short(read_json(member / RESULT) or {}) for member in members]
+    counted = [each[accuracy] for each, early in zip(results, ended, strict=True) if not early]
+    mean = statistics.fmean(counted) if counted else None
+    if any(ended):
+        names = ", ".join(each.name for each, early in zip(members, ended, strict=True) if early)
+        say(f"not in the mean, as the population ended them before their time: members {names}")
     print(json.dumps(strict({"workdir": str(workdir), accuracy: mean, "members": results})))
 
 

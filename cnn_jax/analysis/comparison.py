@@ -8,7 +8,7 @@ from typing import Any
 
 from cnn_jax.analysis import page
 from cnn_jax.analysis.page import Html, name, tag
-from cnn_jax.analysis.run_record import RunRecord, differing, group_names, grouped
+from cnn_jax.analysis.run_record import RunRecord, counted, differing, group_names, grouped
 from cnn_jax.analysis.run_report import (
     CAPTIONS,
     captioned,
@@ -29,8 +29,11 @@ def named_groups(records: list[RunRecord]) -> list[Group]:
 
 
 def accuracy_spread(records: Sequence[RunRecord]) -> dict[str, float | int | None] | None:
-    """Returns the `spread` of the test accuracies of the finished runs; None if none is."""
-    values = [record.result["test_accuracy"] for record in records if record.result]
+    """Returns the `spread` of the test accuracies of the finished runs that are `counted`.
+
+    It is None if there is none.
+    """
+    values = [record.result["test_accuracy"] for record in counted(records) if record.result]
     return spread(values) if values else None
 
 
@@ -80,6 +83,17 @@ def _notices(groups: Sequence[Group]) -> Iterable[str]:
     unfinished = [str(record.workdir) for record in records if record.result is None]
     if unfinished:
         yield f"Not finished, and so in curves alone: {', '.join(unfinished)}."
+    ended = [str(record.workdir) for record in records if record.cut_short]
+    if ended:
+        yield f"Ended by their population before their time, and so in no mean: {', '.join(ended)}."
+    again = [
+        str(record.workdir)
+        for _, each in groups
+        for record in each
+        if record not in counted(each) and not record.cut_short
+    ]
+    if again:
+        yield f"Of a config and seed that are there already, and so in no mean: {', '.join(again)}."
     if len({record.config.data.name for record in records}) > 1:
         yield "The runs are of several datasets: their accuracies can't be compared."
 
@@ -99,6 +113,7 @@ def _results(groups: Sequence[Group]) -> tuple[Sequence[Any], list[Sequence[Any]
 
 
 def _group_row(key: str, records: Sequence[RunRecord]) -> Sequence[Any]:
+    records = counted(records)
     results = [record.result for record in records if record.result]
     best = [record.best["validation_accuracy"] for record in records if record.best]
     accuracy = [result["test_accuracy"] for result in results]
@@ -149,12 +164,11 @@ def _runs(groups: Sequence[Group]) -> tuple[Sequence[Any], list[Sequence[Any]]]:
 
 def _run_row(key: str, record: RunRecord) -> Sequence[Any]:
     result, best = record.result, record.best
-    steps = record.rows[-1]["step"] if record.rows else 0
     return (
         name(str(record.workdir)),
         name(key),
         record.config.seed,
-        f"{steps:,}",
+        f"{record.steps:,}",
         f"{result['test_accuracy']:.2%}" if result else "not finished",
         f"{result['test_loss']:.4f}" if result else "",
         f"{best['validation_accuracy']:.2%}" if best else "",

@@ -23,7 +23,7 @@ from cnn_jax.analysis.drawing import (
     styled,
 )
 from cnn_jax.analysis.predictions import condensed
-from cnn_jax.analysis.run_record import RunRecord
+from cnn_jax.analysis.run_record import RunRecord, counted
 
 MOST_CLASSES, MOST_POINTS = 30, 500
 _LEGEND_CHARACTERS = 72  # that a line of it holds, with seven for each sample and gap
@@ -96,7 +96,7 @@ def _overlay_legend(
     entries = []
     for i, (name, records) in enumerate(groups):
         text = label(name, instead=f"run {i + 1}", most=44)
-        best = [record.best[f"validation_{metric}"] for record in records if record.best]
+        best = [each.best[f"validation_{metric}"] for each in counted(records) if each.best]
         if len(records) > 1:
             text += f" ({len(records)} runs)"
         if metric == "accuracy" and best:

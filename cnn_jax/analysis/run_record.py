@@ -2,15 +2,17 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-from cnn_jax.config import Config, flatten, placement_fields
+from cnn_jax.config import Config, flatten, placement_fields, total_steps
 from cnn_jax.data.spec import Spec
 from cnn_jax.metric_rows import METRICS, Row, read_rows
+from cnn_jax.training.population.standing import cut_short
 from cnn_jax.training.run_directory import DATASET, RESULT, read_config, read_json, read_spec
 
 _FEW_FIELDS = 2  # that a name can hold
@@ -38,6 +40,26 @@ class RunRecord:
         chosen = [row for row in rows if row["step"] == named] or rows
         sign = -1 if monitor == "loss" else 1
         return max(chosen, key=lambda row: sign * row[f"validation_{monitor}"], default=None)
+
+    @property
+    def steps(self) -> int:
+        """How many steps the run took; one under way, up to its last row."""
+        last = self.rows[-1]["step"] if self.rows else 0
+        return (self.result or {}).get("steps", last)
+
+    @property
+    def planned_steps(self) -> int | None:
+        """How many steps its config asks for; None where no row says how long an epoch is."""
+        if self.config.train.steps is not None or not self.rows:
+            return self.config.train.steps
+        last = self.rows[-1]
+        examples = round(last["step"] * self.config.data.batch_size / last["epoch"])
+        return total_steps(self.config, examples)
+
+    @property
+    def cut_short(self) -> bool:
+        """Whether its population ended it before its time, so that no mean counts it."""
+        return cut_short(self.result or {})
 
     def series(self, name: str) -> tuple[Float[np.ndarray, " rows"], Float[np.ndarray, " rows"]]:
         """Returns the epochs and values of one column of the rows that have it."""
@@ -74,6 +96,19 @@ def grouped(records: list[RunRecord]) -> list[list[RunRecord]]:
     for record in records:
         groups.setdefault(repr(_identity(record.config)), []).append(record)
     return list(groups.values())
+
+
+def counted(records: Sequence[RunRecord]) -> list[RunRecord]:
+    """Returns the runs of a group that means are taken over: one of each seed, a finished one.
+
+    Those that their population cut short are in none. A seed's run that has not finished stands
+    for it where no other has.
+    """
+    running = [record for record in records if not record.cut_short]
+    by_seed: dict[int, RunRecord] = {}
+    for record in sorted(running, key=lambda record: record.result is None):
+        by_seed.setdefault(record.config.seed, record)
+    return [record for record in running if by_seed[record.config.seed] is record]
 
 
 def differing(configs: list[Config]) -> dict[str, list[Any]]:

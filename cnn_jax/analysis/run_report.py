@@ -19,6 +19,8 @@ from cnn_jax.analysis.predictions import Predictions, Shown, confused_pairs, eve
 from cnn_jax.analysis.run_record import RunRecord
 from cnn_jax.analysis.summary import LAYER_COLUMNS, Summary, layer_cells
 from cnn_jax.config import Config, flatten
+from cnn_jax.training.population.standing import HALVING
+from cnn_jax.training.run_directory import CONFIG
 
 FIGURES, PAGE = "figures", "report.html"
 _SHOWN, _FEW_CLASSES, _PAIRS = 24, 30, 10
@@ -141,8 +143,11 @@ def _notices(findings: Findings) -> Iterable[str]:
     if record.spec and record.spec.synthetic:
         yield "Synthetic data: the images are made up, so no accuracy here says anything of a task."
     if result is None:
-        last = record.rows[-1]["step"] if record.rows else 0
-        yield f"Not finished: the run has no result yet; its last row is of step {last}."
+        yield f"Not finished: the run has no result yet; its last row is of step {record.steps}."
+    elif record.cut_short:
+        how = "Ended by halving" if result["ended"] == HALVING else "Diverged and frozen"
+        of = f" of {record.planned_steps:,}" if record.planned_steps else ""
+        yield f"{how} at step {record.steps:,}{of}: no mean over its population counts it."
     elif result.get("stopped_early"):
         yield (
             f"Stopped early at step {result['steps']}: {record.config.train.patience} evaluations "
@@ -166,8 +171,9 @@ def _facts(findings: Findings) -> dict[str, tuple[str, str]]:
         right = round(result["test_accuracy"] * count)
         low, high = wilson_interval(right, count)
         remark = f"{right:,} of {count:,}; 95% interval {low:.1%} to {high:.1%}"
-        many = record.spec and record.spec.multi_label  # then it is a mean over labels
-        facts["test accuracy"] = (f"{result['test_accuracy']:.2%}", "" if many else remark)
+        if (single := result.get("test_label_accuracy")) is not None:
+            remark = f"every label right: {remark}; single labels {single:.1%}"
+        facts["test accuracy"] = (f"{result['test_accuracy']:.2%}", remark)
         facts["test loss"] = (f"{result['test_loss']:.4g}", "")
     if best := record.best:
         remark = f"epoch {best['epoch']:.3g}, step {best['step']:,}"
@@ -175,10 +181,13 @@ def _facts(findings: Findings) -> dict[str, tuple[str, str]]:
     if result or findings.summary:
         count = result["parameters"] if result else findings.summary.trainable
         flops = findings.summary and findings.summary.flops
-        facts["parameters"] = (f"{count:,}", f"{flops / 1e6:,.4g} MFLOPs an image" if flops else "")
+        millions = (flops or 0) / 1e6
+        text = f"{millions:,.0f}" if millions > 999.9 else f"{millions:.4g}"
+        facts["parameters"] = (f"{count:,}", f"{text} MFLOPs an image" if flops else "")
     if record.rows:
         last = record.rows[-1]
-        facts["steps"] = (f"{last['step']:,}", f"{last['epoch']:.4g} epochs")
+        epochs = record.steps * last["epoch"] / last["step"]
+        facts["steps"] = (f"{record.steps:,}", f"{epochs:.4g} epochs")
     if result:
         rate = result.get("images_per_second")
         facts["wall time"] = (
@@ -341,9 +350,11 @@ def _costs(record: RunRecord, drawn: dict[str, str]) -> Iterable[Html]:
 def _origin(record: RunRecord) -> Iterable[Html]:
     result = record.result or {}
     yield tag("h2", "How it was made")
-    yield tag("p", "From the directory of the run:", class_="note")
-    again = "python -m experiments.train --config=config.json --workdir=NEW_DIRECTORY"
-    yield tag("pre", again, class_="command")
+    if not record.config.study:  # else its command alone has what makes the run
+        config = shlex.quote(f"--config={record.workdir.absolute() / CONFIG}")
+        again = f"python -m experiments.train {config} --workdir=NEW_DIRECTORY"
+        yield tag("p", "To make it again, from the directory where it was started:", class_="note")
+        yield tag("pre", again, class_="command")
     if command := result.get("command"):
         yield tag("p", "It was started as:", class_="note")
         yield tag("pre", command_text(command), class_="command")

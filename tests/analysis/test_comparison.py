@@ -41,6 +41,26 @@ def test_groups_are_named_as_shortly_as_tells_them_apart():
     assert [name for name, _ in named_groups(alike)] == ["made_up, a/seed_0", "made_up, b/seed_0"]
 
 
+def test_what_a_population_cut_short_is_in_no_mean_and_a_seed_counts_once(tmp_path):
+    def run(number, **result):
+        return record(seed=number % 3, workdir=f"runs/{number}", result=RESULT | result)
+
+    twice = [run(0, test_accuracy=0.7), run(1, test_accuracy=0.72), run(3, test_accuracy=0.1)]
+    ended = [run(2, test_accuracy=0.2, ended=why, steps=5) for why in ("halving", "diverged")]
+    first = record(seed=0, workdir="runs/first", result=None)
+    assert accuracy_spread([first, *twice, *ended]) == spread([0.7, 0.72])
+    assert accuracy_spread(ended) is None
+    page, *_ = write_comparison(tmp_path, named_groups([first, *twice, *ended]))
+    text = Page(page.read_text(encoding="utf-8")).text
+    for part in [
+        "Of a config and seed that are there already, and so in no mean: runs/first, runs/3.",
+        "Ended by their population before their time, and so in no mean: runs/2, runs/2.",
+        "71.00% ± 12.71",
+        "runs/2 made_up 2 5 20.00%",
+    ]:
+        assert part in text, part
+
+
 def test_the_page_holds_means_differences_and_every_run(tmp_path):
     written = write_comparison(tmp_path, named_groups(_runs()))
     assert all(path.is_file() for path in written)

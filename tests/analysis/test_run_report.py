@@ -92,6 +92,37 @@ def test_what_is_special_is_said(tmp_path):
         assert said in page.text
 
 
+@pytest.mark.parametrize(
+    ("why", "said"),
+    [("halving", "Ended by halving"), ("diverged", "Diverged and frozen")],
+)
+def test_a_member_that_its_population_ended_says_so(tmp_path, why, said):
+    """Its last row may be of an earlier step; an epoch is ten steps."""
+    run = record(ROWS[:1], RESULT | {"ended": why, "steps": 12}, train=Train(epochs=5))
+    page, _ = _told(tmp_path, Findings(run))
+    assert f"{said} at step 12 of 50: no mean over its population counts it." in page.text
+    assert "steps 12 1.2 epochs" in page.text
+
+
+def test_how_to_make_a_run_again(tmp_path):
+    run = record(workdir=tmp_path / "my run")
+    page, _ = _told(tmp_path, Findings(run))
+    assert "from the directory where it was started" in page.text
+    assert f"--config={tmp_path}/my run/config.json' --workdir=NEW_DIRECTORY" in page.text
+    page, _ = _told(tmp_path, Findings(record(study="distill")))
+    assert "NEW_DIRECTORY" not in page.text and "--config=made_up" in page.text
+
+
+@pytest.mark.parametrize(
+    ("flops", "said"), [(30_974_000_000, "30,974"), (999_960_000, "1,000"), (31_416_000, "31.42")]
+)
+def test_large_numbers_of_flops_are_whole(tmp_path, flops, said):
+    summary = summarize(build_model("lenet", 5), (28, 28, 1))
+    one = dataclasses.replace(summary.rows[0], flops=flops)
+    page, _ = _told(tmp_path, Findings(record(), dataclasses.replace(summary, rows=(one,))))
+    assert f" {said} MFLOPs an image" in page.text
+
+
 def test_many_classes_are_folded_away(tmp_path):
     names = [f"class {i}" for i in range(1000)]
     page, _ = _told(tmp_path, Findings(record(names=names), None, predictions(1000), 20))
@@ -113,7 +144,10 @@ def test_images_of_several_classes_have_scores_and_no_confusion(tmp_path):
     rng = np.random.default_rng(0)
     logits, labels = rng.normal(size=(50, 3)), rng.integers(0, 2, (50, 3)).astype(np.uint8)
     said = Predictions(logits, Split(np.zeros((50, 8, 8, 1), np.uint8), labels))
-    page, figures = _told(tmp_path, Findings(record(names="abc"), None, said, 20))
+    run = record(names="abc", result=RESULT | {"test_label_accuracy": 0.9})
+    page, figures = _told(tmp_path, Findings(run, None, said, 20))
+    whole = "every label right: 30 of 40; 95% interval 59.8% to 85.8%; single labels 90.0%"
+    assert whole in page.text
     assert "calibration" in figures and "confusion_counts" not in figures
     scores = per_label(logits, labels)
     assert f"0 a {labels[:, 0].sum()} {scores['precision'][0]:.1%}" in page.text

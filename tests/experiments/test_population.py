@@ -1,6 +1,7 @@
 """A population through the real command line."""
 
 import json
+import shutil
 
 import pytest
 
@@ -54,3 +55,15 @@ def test_its_members_are_evaluated_all_or_one(trained):
     assert json.loads(one.out) == said["members"][3]
     assert (cwd / "p" / "members" / "003" / "evaluation" / "test_confusion.csv").exists()
     assert (none.code, none.err) == (2, "error: there is no member 4; they are numbered 0 to 3\n")
+
+
+def test_members_that_ended_early_are_in_no_mean(trained, tmp_path):
+    shutil.copytree(trained[0] / "p", tmp_path / "p")
+    ended = tmp_path / "p" / "members" / "002" / "result.json"
+    ended.write_text(json.dumps(read_json(ended) | {"ended": "halving"}))
+    (answer,) = run_all("evaluate", [["--workdir=p"]], cwd=tmp_path)
+    assert answer.code == 0, answer.err
+    said = json.loads(answer.out)
+    kept = [said["members"][i]["test_accuracy"] for i in (0, 1, 3)]
+    assert len(said["members"]) == 4 and said["test_accuracy"] == pytest.approx(sum(kept) / 3)
+    assert "not in the mean" in answer.err and "members 002" in answer.err

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from cnn_jax.spread import spread
-from cnn_jax.training.population.standing import FINISHED, PATIENCE
+from cnn_jax.training.population.standing import cut_short
 
 Result = dict[str, Any]
 
@@ -42,7 +42,7 @@ def summary(results: Sequence[Result], values: Sequence[Mapping[str, float]]) ->
       results: of every member, as its own `result.json` has it.
       values: the combinations of values; each gets the spread of the accuracy over its seeds.
     """
-    kept = [result for result in results if result["ended"] in (FINISHED, PATIENCE)]
+    kept = [result for result in results if not cut_short(result)]
     accuracy = spread([result["test_accuracy"] for result in kept])
     losses = [result["test_loss"] for result in kept if math.isfinite(result["test_loss"])]
     bests = [{**r["best_validation"], "member": r["member"]} for r in kept if r["best_validation"]]

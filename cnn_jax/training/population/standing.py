@@ -16,6 +16,15 @@ FINISHED, PATIENCE, HALVING, DIVERGED = "finished", "patience", "halving", "dive
 _PROGRESS = ("ended", "last_step", "skipped", "seated", "best", "sums")
 
 
+def cut_short(result: Mapping[str, Any]) -> bool:
+    """Tells whether a population ended a run before its time, so that no mean counts its result.
+
+    >>> cut_short({"ended": "halving"}), cut_short({"ended": "patience"}), cut_short({})
+    (True, False, False)
+    """
+    return result.get("ended") in (HALVING, DIVERGED)
+
+
 @dataclasses.dataclass
 class Member:
     """One run of a population, as the host knows it; states are trees of NumPy arrays."""
