@@ -1,6 +1,7 @@
 """The figures of a run: rows and arrays in, matplotlib figures out."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int
@@ -26,6 +27,7 @@ from cnn_jax.analysis.predictions import condensed
 from cnn_jax.analysis.run_record import RunRecord, counted
 
 MOST_CLASSES, MOST_POINTS = 30, 500
+_MARKERS = ("None", "s", "^", "D", "v", "x")  # where there are more groups than colours
 _LEGEND_CHARACTERS = 72  # that a line of it holds, with seven for each sample and gap
 _HEAT_MAP = ListedColormap([(*to_rgb(HEAT), alpha) for alpha in np.linspace(0, 1, 256)])
 
@@ -41,15 +43,15 @@ def metric_curves(groups: Sequence[tuple[str, Sequence[RunRecord]]], metric: str
     figure, (axes,) = new_figure(2.9)
     alone = len(groups) == 1 and len(groups[0][1]) == 1
     for i, (_, records) in enumerate(groups):
-        color = SERIES[1 if alone else i % len(SERIES)]
+        look = _look(1 if alone else i)
         for record in records:
             if alone:
-                _line(axes, *record.series(f"train_{metric}"), color=SERIES[0])
+                _line(axes, *record.series(f"train_{metric}"), **_look(0))
             else:
                 train = record.series(f"train_{metric}")
-                _line(axes, *train, color=color, linestyle=(0, (3, 1.5)), linewidth=1, alpha=0.75)
-            _line(axes, *record.series(f"validation_{metric}"), color=color)
-            _mark_best(axes, record, metric, color)
+                _line(axes, *train, **look, linestyle=(0, (3, 1.5)), linewidth=1, alpha=0.75)
+            _line(axes, *record.series(f"validation_{metric}"), **look)
+            _mark_best(axes, record, metric, look["color"])
     if alone:
         _legend(figure, _entries_of_one(groups[0][1][0], metric))
     else:
@@ -62,6 +64,7 @@ def metric_curves(groups: Sequence[tuple[str, Sequence[RunRecord]]], metric: str
     return figure
 
 
+_EVERY_TENTH = {"markersize": 3.5, "markevery": 0.1}
 _MARK = {
     "marker": "o",
     "markersize": 6,
@@ -69,6 +72,21 @@ _MARK = {
     "markerfacecolor": "none",
     "linestyle": "none",
 }
+
+
+def _look(i: int) -> dict[str, Any]:
+    """Returns how the curves of group `i` look: those of one colour differ in their markers."""
+    marker = _MARKERS[i // len(SERIES) % len(_MARKERS)]
+    color = {"color": SERIES[i % len(SERIES)]}
+    return color if marker == "None" else color | {"marker": marker, **_EVERY_TENTH}
+
+
+def _legend_names(groups: Sequence[tuple[str, Sequence[RunRecord]]]) -> list[str]:
+    """Returns the groups' names at a legend's length, numbered where some are equal when cut."""
+    names = [label(name, instead=f"run {i + 1}", most=44) for i, (name, _) in enumerate(groups)]
+    if len(set(names)) == len(names):
+        return names
+    return [f"{i}: {name}" for i, name in enumerate(names, 1)]
 
 
 def _mark_best(axes: Axes, record: RunRecord, metric: str, color: str) -> None:
@@ -94,14 +112,13 @@ def _overlay_legend(
     figure: Figure, groups: Sequence[tuple[str, Sequence[RunRecord]]], metric: str
 ) -> None:
     entries = []
-    for i, (name, records) in enumerate(groups):
-        text = label(name, instead=f"run {i + 1}", most=44)
+    for i, (text, (_, records)) in enumerate(zip(_legend_names(groups), groups, strict=True)):
         best = [each.best[f"validation_{metric}"] for each in counted(records) if each.best]
         if len(records) > 1:
             text += f" ({len(records)} runs)"
         if metric == "accuracy" and best:
             text += f", best {np.mean(best):.1%}"
-        entries.append((text, {"color": SERIES[i % len(SERIES)]}))
+        entries.append((text, _look(i)))
     entries.append(("validation", {"color": MUTED}))
     entries.append(("training", {"color": MUTED, "linestyle": (0, (3, 1.5)), "linewidth": 1}))
     entries.append(("best evaluation", _MARK | {"color": MUTED}))
@@ -116,12 +133,11 @@ def column_curves(
     figure, (axes,) = new_figure(2.5)
     for i, (_, records) in enumerate(groups):
         for record in records:
-            _line(axes, *record.series(column), color=SERIES[i % len(SERIES)])
+            _line(axes, *record.series(column), **_look(i))
     if column == "images_per_second":
         axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     if len(groups) > 1:
-        names = [label(name, instead=f"run {i + 1}", most=44) for i, (name, _) in enumerate(groups)]
-        _legend(figure, [(n, {"color": SERIES[i % len(SERIES)]}) for i, n in enumerate(names)])
+        _legend(figure, [(name, _look(i)) for i, name in enumerate(_legend_names(groups))])
     _epochs(axes, title)
     if column == "train_grad_norm":
         _log_if_wide(axes)
@@ -137,7 +153,7 @@ def _line(axes: Axes, x: np.ndarray, y: np.ndarray, **options) -> None:
             for values in (x, y)
         )
     single = {"marker": "o", "markersize": 4} if np.isfinite(y).sum() == 1 else {}
-    axes.plot(x, y, **single, **options)
+    axes.plot(x, y, **single | options)
 
 
 def _legend(figure: Figure, entries: Sequence[tuple[str, dict]]) -> None:

@@ -1,6 +1,7 @@
 """Figures: what they show is what the rows say, whatever the run has to offer."""
 
 import re
+from functools import partial
 from xml.etree import ElementTree
 
 import matplotlib
@@ -45,6 +46,24 @@ def test_curves_of_several_runs_lie_over_each_other():
     assert len(colors) == 2
     texts = [text.get_text() for text in figure.legends[0].get_texts()]
     assert texts[:2] == ["made up, best 80.0%", "another, best 90.0%"]
+
+
+@pytest.mark.parametrize("draw", [plots.metric_curves, partial(plots.column_curves, title="Loss")])
+def test_no_two_of_many_runs_look_alike(draw):
+    """Their names are equal up to where a legend cuts them."""
+    groups = [
+        ("a very long name that goes on and on and on, " + f"{i}", [record()]) for i in range(30)
+    ]
+    figure = draw(groups, "loss" if draw is plots.metric_curves else "train_loss")
+    lines = [line for line in figure.axes[0].lines if len(line.get_xdata()) > 2]
+    looks = {(line.get_color(), line.get_marker()) for line in lines}
+    assert len(looks) == 30
+    legend = figure.legends[0]
+    texts = [text.get_text() for text in legend.get_texts()][:30]
+    assert texts[0].startswith("1: a very long") and len(set(texts)) == 30
+    handles = [(line.get_color(), line.get_marker()) for line in legend.get_lines()[:30]]
+    assert set(handles) == looks
+    assert drawing.rendered(figure, "many")[0].startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize(
