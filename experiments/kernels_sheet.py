@@ -10,8 +10,24 @@ from PIL import Image
 from cnn_jax.analysis.figures import contact_sheet
 from cnn_jax.analysis.heat_maps import kernel_with_numbers
 from cnn_jax.analysis.image_kernels import KERNELS, apply_kernel, as_picture, sobel_magnitude
+from cnn_jax.data.sources.image_file import BadImage, decode_image
 
 _SIDE = 192
+_WIDEST = max(max(kernel.shape) for kernel in KERNELS.values())
+_LEAST = _WIDEST // 2 + 1  # pixels each way, so that there is enough to mirror at the border
+
+
+def decode_for_kernels(content: bytes) -> UInt8[np.ndarray, "h w c"]:
+    """Returns an image file's pixels in RGB, to which every kernel can be applied.
+
+    Raises:
+      BadImage: it is too small, or no image that can be read.
+    """
+    pixels = decode_image(content, size=0, channels=3)
+    if min(pixels.shape[:2]) < _LEAST:
+        size = f"{_WIDEST}×{_WIDEST}"
+        raise BadImage(f"is too small for a kernel of {size}: {_LEAST} pixels each way at least")
+    return pixels
 
 
 def kernels_sheet(
@@ -31,4 +47,6 @@ def _reduced(image: UInt8[np.ndarray, "_ _ _"]) -> UInt8[np.ndarray, "_ _ _"]:
     """Returns an RGB image at the size in which it is shown, so that no detail is lost after."""
     picture = Image.fromarray(image)
     picture.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
+    if min(picture.size) < _LEAST:  # of a long and narrow image
+        picture = Image.fromarray(image).resize([max(n, _LEAST) for n in picture.size])
     return np.asarray(picture)

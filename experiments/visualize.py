@@ -25,7 +25,6 @@ augmentation that a config turns on.
 
 import itertools
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -39,13 +38,13 @@ from cnn_jax.config_checks import validate
 from cnn_jax.data.datasets import load_dataset
 from cnn_jax.data.decoding import Decode, decoded_batches, find_images
 from cnn_jax.data.order import epoch_order
-from cnn_jax.data.sources.image_file import decode_image, strict_pillow
+from cnn_jax.data.sources.image_file import strict_pillow
 from cnn_jax.data.sources.quiet import say
 from cnn_jax.data.spec import Dataset, Split
 from cnn_jax.errors import InputError
 from cnn_jax.training.predictor import Predictor, check_decodable, load_predictor
 from experiments import command_line
-from experiments.kernels_sheet import kernels_sheet
+from experiments.kernels_sheet import decode_for_kernels, kernels_sheet
 from experiments.pictures import NEEDS_IMAGES, NEEDS_NONE, Picture, Subject
 
 INSIDE = NEEDS_IMAGES | NEEDS_NONE
@@ -103,13 +102,17 @@ def _draw_alone(whats: list[str], draw: Callable[[], Picture]) -> None:
 
 
 def draw_augmentation(config: Config) -> Picture:
-    """Returns the contact sheet of the first image that training meets of each of eight classes."""
+    """Returns the contact sheet of the first image that training meets of each of eight classes.
+
+    Where there are fewer classes, the next images that training meets come after them.
+    """
     validate(config)
     train = load_dataset(config.data).train
     order = epoch_order(config.seed, 0, len(train))
     classes = first_classes(train.labels)
     _, met = np.unique(classes[order], return_index=True)
-    first = order[np.sort(met)[:8]]
+    met = np.sort(met)
+    first = order[np.concatenate([met, np.setdiff1d(np.arange(len(order)), met)])[:8]]
     shown = train.images[first], classes[first]
     return augmentation_sheet(config.data.augment, *shown, seed=config.seed)
 
@@ -118,7 +121,7 @@ def draw_kernels(files: Sequence[str], problems: list[str]) -> Picture:
     """Returns the sheet of image kernels; `problems` is given the files that can't be read."""
     if not files:
         raise InputError("--what=kernels needs an image: --image=FILE")
-    images, names = _read(files, partial(decode_image, size=0, channels=3), problems)
+    images, names = _read(files, decode_for_kernels, problems)
     return kernels_sheet(images, names)
 
 

@@ -43,7 +43,7 @@ def augmentation_sheet(
     originals, rows = to_unit(jnp.asarray(images)), []
     for caption, each in blocks.items():
         changed = augmented(each, images, labels, seed=seed, draws=draws)
-        for i in range(shown):
+        for i in range(min(shown, len(images))):
             row = np.concatenate([originals[i : i + 1], changed[:, i]])
             rows.append((caption if i == 0 else "", row))
     columns = ["original", *(str(draw) for draw in range(1, draws + 1))]

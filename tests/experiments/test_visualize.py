@@ -9,6 +9,9 @@ from tests.experiments.command import run_all
 
 def test_augmentation_is_drawn_and_wrong_input_is_told_in_one_line(tmp_path):
     (tmp_path / "folder").mkdir()
+    images, labels = np.zeros((40, 8, 8, 1), np.uint8), np.arange(40) % 2
+    np.savez(tmp_path / "two.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
+    two_classes = ["--config.data.name=npz", "--config.data.dir=two.npz"]
     lines = [
         ["--config=lenet_digits"],
         ["--config=lenet_digits", "--what=augmentation", "--out=mine.png"],
@@ -18,8 +21,9 @@ def test_augmentation_is_drawn_and_wrong_input_is_told_in_one_line(tmp_path):
         ["--config=lenet_digits", "--out=mine.text"],
         ["--config=lenet_digits", "--out=folder"],
         ["--config=lenet_digits", "--what=nothing"],
+        ["--config=lenet_digits", *two_classes, "--out=two.png"],
     ]
-    drawn, named, *refused = run_all("visualize", lines, cwd=tmp_path)
+    drawn, named, *refused, two = run_all("visualize", lines, cwd=tmp_path)
     assert (drawn.code, drawn.out) == (0, "")
     assert drawn.err == "wrote lenet_digits_augmentation.png\n"
     assert named.code == 0
@@ -28,6 +32,8 @@ def test_augmentation_is_drawn_and_wrong_input_is_told_in_one_line(tmp_path):
         for name in ("lenet_digits_augmentation.png", "mine.png")
     ]
     np.testing.assert_array_equal(*pictures)
+    assert two.code == 0, two.err
+    assert np.asarray(Image.open(tmp_path / "two.png")).shape == pictures[0].shape
     messages = [
         "no augmentation is on",
         "hue needs images with 3 channels; these have 1",
@@ -51,8 +57,8 @@ def drawn(answer, cwd):
     return {path.rpartition("/")[2]: np.asarray(Image.open(cwd / path)) for path in paths}
 
 
-def photograph(path, mode="RGB"):
-    pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+def photograph(path, mode="RGB", size=(30, 20)):
+    pixels = np.random.default_rng(0).integers(0, 256, (*reversed(size), 3), np.uint8)
     Image.fromarray(pixels).convert(mode).save(path)
 
 
@@ -108,13 +114,16 @@ def test_image_kernels_need_no_run(tmp_path):
     for name in ("a.png", "b.png"):
         photograph(tmp_path / name, mode="L" if name == "b.png" else "RGB")
     (tmp_path / "broken.png").write_bytes(b"no image")
+    for size in ((1, 1), (2000, 1), (2000, 4)):
+        photograph(tmp_path / f"{size[0]}x{size[1]}.png", size=size)
     lines = [
         ["--what=kernels", "--image=a.png"],
         ["--what=kernels", "--out=sheet.png", "--image", "a.png", "broken.png", "b.png"],
         ["--what=kernels", "--image=broken.png"],
         ["--what=kernels"],
+        ["--what=kernels", "--out=narrow.png", "--image", "1x1.png", "2000x4.png", "2000x1.png"],
     ]
-    one, some, none, missing = run_all("visualize", lines, cwd=tmp_path)
+    one, some, none, missing, small = run_all("visualize", lines, cwd=tmp_path)
     assert drawn(one, tmp_path)["kernels.png"].shape[0] == 3 + 18 + 2 * (192 + 3)
     assert some.code == none.code == missing.code == 2
     assert np.asarray(Image.open(tmp_path / "sheet.png")).shape[0] == 3 + 18 + 3 * (192 + 3)
@@ -122,6 +131,9 @@ def test_image_kernels_need_no_run(tmp_path):
     assert some.err.splitlines()[1].startswith("error: broken.png is no image")
     assert none.err.startswith("error: broken.png is no image") and none.err.count("\n") == 1
     assert "--image=FILE" in missing.err
+    assert small.code == 2 and small.err.splitlines()[0] == "wrote narrow.png"
+    few = "is too small for a kernel of 5×5: 3 pixels each way at least"
+    assert f"error: 1x1.png {few}, and 1 more: 2000x1.png {few}\n" in small.err
 
 
 def test_wrong_input_for_a_run_is_told_in_one_line(untrained, tmp_path):
