@@ -3,7 +3,7 @@
     python -m experiments.benchmark_analysis --workdir=DIR [--layer=NAME] [--steps=200]
         [--peers=torch] [--rounds=5]
 
-`classes` makes an image of every class, all as one batch, by the recipe of `experiments.visualize`;
+`classes` makes an image of every class, all as one batch, by the default `Recipe`;
 `grad_cam` explains 256 test images in one batch. Every contender has a process of its own with the
 run's weights; they take turns. A JSON object a line on stdout: the median of the rounds in seconds,
 the least and the most, `first_seconds` with all compiling, and `ours_over_this`, our time divided

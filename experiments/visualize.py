@@ -31,7 +31,7 @@ import numpy as np
 from absl import flags
 from PIL import Image
 
-from cnn_jax.analysis.activation_maximization import Recipe
+from cnn_jax.analysis.activation_maximization import Recipe, recipe_for
 from cnn_jax.analysis.augmentation import augmentation_sheet, first_classes
 from cnn_jax.config import Config
 from cnn_jax.config_checks import validate
@@ -61,12 +61,24 @@ _DATA_DIR = flags.DEFINE_string("data_dir", None, "where the data lies now, if i
 _EXAMPLES = flags.DEFINE_integer("examples", 2000, "test images searched for patches", 0)
 _SEED = flags.DEFINE_integer("seed", 0, "of the noise that images are made from")
 _OUT = flags.DEFINE_string("out", None, "the picture's file, without a run; default: NAME_WHAT.png")
-_STEPS = flags.DEFINE_integer("steps", Recipe.steps, "of ascent", 1)
-_RATE = command_line.define_number("learning_rate", Recipe.learning_rate, "of ascent")
-_SPECTRUM = flags.DEFINE_bool("spectrum", Recipe.spectrum, "ascent by Fourier coefficients")
-_JITTER = flags.DEFINE_integer("jitter", Recipe.jitter, "pixels by which images are shifted", 0)
-_BLUR = command_line.define_number("blur", Recipe.blur, "sigma in pixels, after a step of ascent")
-_VARIATION = command_line.define_number("total_variation", Recipe.total_variation, "its weight")
+_JITTER = "pixels by which images are shifted; unless given an eighth of the side at most"
+_VARIATION = "its weight; unless given 0 for images below 32 pixels"
+_RECIPE = (
+    flags.DEFINE_integer("steps", Recipe.steps, "of ascent", 1),
+    command_line.define_number("learning_rate", Recipe.learning_rate, "of ascent"),
+    flags.DEFINE_bool("spectrum", Recipe.spectrum, "ascent by Fourier coefficients"),
+    flags.DEFINE_integer("jitter", Recipe.jitter, _JITTER, 0),
+    command_line.define_number("blur", Recipe.blur, "sigma in pixels, after a step of ascent"),
+    command_line.define_number("total_variation", Recipe.total_variation, _VARIATION),
+)
+# Which pictures an option has an effect on; without any of them it is refused.
+_HEEDED_BY = {
+    "config": ["augmentation"],
+    "workdir": [*INSIDE, "kernels"],
+    "layer": [what for what in INSIDE if what != "classes"],
+    "class": ["classes", "attribution"],
+    "image": [*NEEDS_IMAGES, "kernels"],
+}
 
 
 def main(argv: Sequence[str]) -> None:
@@ -75,6 +87,7 @@ def main(argv: Sequence[str]) -> None:
         command_line.refuse_arguments(argv)
     files = [*_IMAGE.value, *argv[1:]]
     whats = _whats()
+    _refuse_unheeded(whats)
     if "augmentation" in whats:
         _draw_alone(whats, lambda: draw_augmentation(command_line.read_config(_CONFIG)))
     elif _WORKDIR.value is None and "kernels" in whats:
@@ -89,6 +102,16 @@ def _whats() -> list[str]:
     """Returns what to draw: of a config its augmentation, of a run all there is inside."""
     given = _WHAT.value or (["augmentation"] if _CONFIG.present else list(INSIDE))
     return command_line.chosen("picture", given, WHATS)
+
+
+def _refuse_unheeded(whats: list[str]) -> None:
+    """Raises InputError for an option that has no effect on any of the pictures."""
+    for option, heeding in _HEEDED_BY.items():
+        if flags.FLAGS[option].present and not {*heeding} & {*whats}:
+            raise InputError(
+                f"--{option} has no effect on --what={','.join(whats)}; leave it out, or draw any "
+                f"of {', '.join(heeding)}"
+            )
 
 
 def _draw_alone(whats: list[str], draw: Callable[[], Picture]) -> None:
@@ -126,6 +149,8 @@ def draw_kernels(files: Sequence[str], problems: list[str]) -> Picture:
 
 
 def _draw_run(workdir: Path, whats: list[str], files: list[str]) -> None:
+    if _OUT.present:
+        raise InputError(f"--out has no effect on pictures of a run, which go to {workdir}/figures")
     problems: list[str] = []
     predictor = load_predictor(workdir, which=_CHECKPOINT.value)
     predictor.config.data.dir = _DATA_DIR.value or predictor.config.data.dir
@@ -170,7 +195,7 @@ def _subject(
         searched=dataset.test.images[: _EXAMPLES.value] if dataset and "filters" in whats else None,
         pattern=_LAYER.value,
         classes=[_class(each, predictor.spec.class_names) for each in _CLASS.value],
-        recipe=_recipe(),
+        recipe=recipe_for(shape, **{each.name: each.value for each in _RECIPE if each.present}),
         seed=_SEED.value,
     )
     return subject, whats
@@ -238,17 +263,6 @@ def _class(given: str, names: Sequence[str]) -> int:
     raise InputError(
         f"there is no class '{given}'; they are 0 to {last}: {', '.join(names[:20])}"
         + (" ..." if len(names) > 20 else "")
-    )
-
-
-def _recipe() -> Recipe:
-    return Recipe(
-        steps=_STEPS.value,
-        learning_rate=_RATE.value,
-        spectrum=_SPECTRUM.value,
-        jitter=_JITTER.value,
-        blur=_BLUR.value,
-        total_variation=_VARIATION.value,
     )
 
 

@@ -22,6 +22,8 @@ from cnn_jax.layers import identity
 
 Targets = Int[Array, " n"]
 
+_SMALL = 32  # pixels; images of a smaller side are made without a penalty on total variation
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -33,6 +35,22 @@ class Recipe:
     jitter: int = 4  # the network sees the image shifted by up to this many pixels, anew each step
     blur: float = 0.0  # sigma in pixels of a blur after each step (Yosinski et al., 1506.06579)
     total_variation: float = 1.0  # weight of its penalty (Mahendran and Vedaldi, 1412.0035)
+
+
+def recipe_for(image_shape: tuple[int, int, int], **given: float) -> Recipe:
+    """Returns the usual recipe for images of a size; fields that are `given` stay.
+
+    The usual jitter moves a small image across itself, and the penalty on total variation leaves
+    nothing of it but gray.
+
+    >>> recipe_for((8, 8, 1), steps=2)  # doctest: +ELLIPSIS
+    Recipe(steps=2, ..., jitter=1, blur=0.0, total_variation=0.0)
+    """
+    side = min(image_shape[:2])
+    usual = {"jitter": min(Recipe.jitter, side // 8)}
+    if side < _SMALL:
+        usual["total_variation"] = 0.0
+    return Recipe(**usual | given)
 
 
 def class_images(

@@ -7,7 +7,13 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from cnn_jax.analysis import image_parametrization as parametrization
-from cnn_jax.analysis.activation_maximization import Recipe, channel_images, class_images, shifted
+from cnn_jax.analysis.activation_maximization import (
+    Recipe,
+    channel_images,
+    class_images,
+    recipe_for,
+    shifted,
+)
 from cnn_jax.analysis.deep_dream import deep_dream, octave_sizes
 from cnn_jax.analysis.features import activation
 from cnn_jax.errors import InputError
@@ -62,6 +68,13 @@ def test_channels_have_images_of_any_size_before_the_dense_layers():
         assert means[i, channel] > usual[:, channel].max()
     with pytest.raises(InputError, match="unknown layer"):
         channel_images(KEY, MODEL, VARIABLES, channels, layer="conv9", image_shape=SHAPE)
+
+
+def test_small_images_are_moved_less_and_not_flattened():
+    assert recipe_for((32, 48, 3)) == recipe_for((224, 224, 3)) == Recipe()
+    assert recipe_for((28, 64, 1)) == Recipe(jitter=3, total_variation=0.0)
+    assert recipe_for((8, 8, 1), jitter=4) == Recipe(jitter=4, total_variation=0.0)
+    assert recipe_for((8, 8, 1), steps=9, total_variation=1.0) == Recipe(steps=9, jitter=1)
 
 
 def test_as_one_program_it_gives_the_same_images():

@@ -149,6 +149,25 @@ def test_wrong_input_for_a_run_is_told_in_one_line(untrained, tmp_path):
         (f"--workdir={untrained}", "--what=classes", "--class=ten"): "no class 'ten'",
         (f"--workdir={untrained}", "--what=clases"): "did you mean 'classes'",
         (f"--workdir={untrained}", "--image=none.png"): "none.png",
+        (f"--workdir={untrained}", "--out=a.png"): "--out has no effect on pictures of a run",
+        (
+            f"--workdir={untrained}",
+            "--config=lenet_digits",
+        ): "--workdir has no effect on --what=aug",
+        ("--workdir=no", "--config=lenet_digits", "--what=filters"): "--config has no effect on",
+        (
+            "--config=lenet_digits",
+            "--what=kernels",
+            "--image=a",
+        ): "--config has no effect on --what=k",
+        ("--config=lenet_digits", "--layer=conv1"): "--layer has no effect on --what=augmentation",
+        (
+            "--workdir=no",
+            "--what=classes,kernels",
+            "--layer=a",
+        ): "no effect on --what=classes,kernels",
+        ("--workdir=no", "--what=filters", "--class=3"): "or draw any of classes, attribution",
+        ("--workdir=no", "--what=filters,classes", "--image=a"): "--image has no effect on",
     }
     answers = run_all("visualize", [*map(list, lines)], cwd=tmp_path)
     for answer, message in zip(answers, lines.values(), strict=True):
