@@ -15,6 +15,7 @@ from launch.results import fields, measured
 from launch.trials import Point, Trials
 
 _SHOWN = 10  # finished trials
+_LEAST_HEAD = 6  # characters of a head in a line
 
 
 class Display:
@@ -40,24 +41,56 @@ class Display:
     def refresh(self) -> None:
         """Draws the table anew."""
         if self._live.is_started:
-            self._live.update(table(self._trials), refresh=True)
+            self._live.update(table(self._trials, self.console.width), refresh=True)
 
 
-def table(trials: Trials) -> Table:
-    """Returns the running trials and the best of the finished ones."""
+def table(trials: Trials, width: int) -> Table:
+    """Returns the running trials and the best of the finished ones, in so many characters.
+
+    Heads are folded, so that no number is cut; fields for which there is no room are left out, and
+    counted below.
+    """
     study, objectives = trials.study, trials.settings.objectives
     everything = study.get_trials(deepcopy=False)
     states = Counter(trial.state.name.lower() for trial in everything)
     counts = ", ".join(f"{count} {name}" for name, count in sorted(states.items()))
     names = fields(study)
+    rows = [_running(point, names, objectives) for point in trials.running.values()]
+    rows += [_cells(trial, names, objectives) for trial in _finished(everything, objectives)]
+    heads = ["trial", "state", *map(_short(names).get, names), *(o.name for o in objectives)]
+    widths = _widths([*zip(heads, *rows, strict=True)], len(names), width)
     drawn = Table(title=f"{study.study_name}: {counts}", box=box.SIMPLE_HEAD, title_justify="left")
-    for column in ("trial", "state", *map(_short(names).get, names), *(o.name for o in objectives)):
-        drawn.add_column(column, no_wrap=True)
-    for point in trials.running.values():
-        drawn.add_row(*_running(point, names, objectives))
-    for trial in _finished(everything, objectives):
-        drawn.add_row(*_cells(trial, names, objectives))
+    for head, room in zip(heads, widths, strict=True):
+        if room:
+            drawn.add_column(head, width=room, overflow="fold")
+    for row in rows:
+        drawn.add_row(*(cell for cell, room in zip(row, widths, strict=True) if room))
+    if left_out := widths.count(0):
+        drawn.caption = f"columns that need a wider terminal: {left_out}"
+        drawn.caption_justify = "left"
     return drawn
+
+
+def _widths(columns: Sequence[Sequence[str]], fields_count: int, width: int) -> list[int]:
+    """Returns a width for each column of head and cells; 0 for those that find no room.
+
+    Trial, state and objectives go before the fields between them. First each gets what its cells
+    need, of the state its words; what is left then goes to those whose heads are longer.
+    """
+    objectives = range(2 + fields_count, len(columns))
+    order = [0, 1, *objectives, *range(2, 2 + fields_count)]
+    widths, room = [0] * len(columns), width - 1  # the edge; every column has 3 between it and next
+    for i in order:
+        head, *cells = columns[i]
+        parts = " ".join(cells).split() if i == 1 else cells
+        need = max(map(len, [head[:_LEAST_HEAD], *parts]))
+        if need + 3 <= room:
+            widths[i], room = need, room - need - 3
+    for i in order:
+        if widths[i]:
+            more = min(max(map(len, columns[i])) - widths[i], room)
+            widths[i], room = widths[i] + more, room - more
+    return widths
 
 
 def line(trial: FrozenTrial, objectives: Sequence[Objective]) -> str:

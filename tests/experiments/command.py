@@ -15,14 +15,14 @@ def _environment():
     return {**os.environ, **changed}
 
 
-def start(name, *arguments, cwd, stdin=False):
+def start(name, *arguments, cwd, stdin=False, stdout=subprocess.PIPE):
     """Starts `python -m experiments.NAME ARGUMENTS`, its stdin a pipe if asked for."""
     return subprocess.Popen(
         [sys.executable, "-m", f"experiments.{name}", *arguments],
         cwd=cwd,
         env=_environment(),
         stdin=subprocess.PIPE if stdin else None,
-        stdout=subprocess.PIPE,
+        stdout=stdout,
         stderr=subprocess.PIPE,
         text=True,
     )

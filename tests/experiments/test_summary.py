@@ -1,8 +1,10 @@
+import contextlib
 import json
+import os
 
 import pytest
 
-from tests.experiments.command import run, run_all
+from tests.experiments.command import finish, run, run_all, start
 
 MNIST = ["--config=lenet_digits", "--config.data.name=mnist"]
 MNIST += ["--config.model.name=lenet", "--config.model.width=1"]
@@ -45,6 +47,18 @@ def test_the_table_is_for_people(answers):
     (row,) = (line for line in lines if line.split()[:2] == ["conv1", "Conv"])
     assert "28×28×6" in row and "5×5" in row and "156" in row
     assert any("61,706 parameters are trained" in line for line in lines)
+
+
+def test_a_narrow_terminal_cuts_no_number(tmp_path):
+    controller, terminal = os.openpty()
+    process = start("summary", *MNIST, cwd=tmp_path, stdout=terminal)  # of 80 columns
+    os.close(terminal)
+    said = b""
+    with contextlib.suppress(OSError), open(controller, "rb", buffering=0) as file:
+        while part := file.read(4096):
+            said += part
+    assert finish(process).code == 0
+    assert "…" not in said.decode() and b" 48,120 " in said and b" 18.4 KiB " in said
 
 
 def test_the_command_itself_needs_no_data(tmp_path):

@@ -12,9 +12,9 @@ from launch.table import table
 from tests.launch.sweeps import run, settings
 
 
-def drawn(trials):
-    console = Console(file=io.StringIO(), width=120)
-    console.print(table(trials))
+def drawn(trials, width=120):
+    console = Console(file=io.StringIO(), width=width)
+    console.print(table(trials, width))
     return [line.split() for line in console.file.getvalue().splitlines() if line.strip()]
 
 
@@ -46,4 +46,27 @@ def test_a_trial_with_a_loss_that_is_not_finite_is_shown_too(fake_train, no_page
     ((row,),) = rows_so_far(job)
     point.latest = {"seed": 0, **row}
     assert drawn(trials)[3][-1] == "nan"
+    point.lock.close()
+
+
+MANY = [
+    "optim.learning_rate=1.196e-05", "optim.weight_decay=0.0001234", "data.augment.cutmix=0.75",
+    "train.label_smoothing=0.05", "data.batch_size=1024", "optim.clip_norm=12.25",
+]  # fmt: skip
+
+
+def test_in_a_narrow_terminal_no_number_is_cut(fake_train, no_page):
+    trials = pool.open_trials(settings(fake_train, *MANY))
+    (point,) = trials.ask()
+    point.latest = {"seed": 10, "epoch": 12.5, "validation_accuracy": 0.5}
+    whole = {"0", "10,", "12.5", "0.5000"}
+    chosen = ["1.196e-05", "0.0001234", "0.75", "0.05", "1024", "12.25"]
+    assert whole | {*chosen} <= {word for line in drawn(trials) for word in line}
+    words = {word for line in drawn(trials, 60) for word in line}
+    assert whole | {*chosen[:3]} <= words and not {*chosen[3:]} & words
+    assert drawn(trials, 60)[-1] == ["columns", "that", "need", "a", "wider", "terminal:", "3"]
+    assert whole <= {word for line in drawn(trials, 30) for word in line}
+    for width in (30, 60, 80, 120):
+        text = " ".join(word for line in drawn(trials, width) for word in line)
+        assert "…" not in text
     point.lock.close()
