@@ -20,6 +20,7 @@ from cnn_jax.data.normalization import Normalization
 from cnn_jax.errors import InputError, RunError
 from cnn_jax.placement import replicated
 from cnn_jax.training.predictor import Predictor, compile_logits
+from cnn_jax.training.run_directory import is_of_run
 from cnn_jax.weights.files import read_safetensors
 from cnn_jax.weights.names import CONSTANTS, Arrays, by_name, to_variables
 from cnn_jax.whole_files import replacing, write_json
@@ -132,6 +133,9 @@ def _replacing(path: Path) -> Iterator[Path]:
     """
     if path.is_dir():
         raise InputError(f"{path} is a folder; --out must be a file")
+    for written in (path, _beside(path)):
+        if is_of_run(written):
+            raise InputError(f"{written} is a file of a run, which needs it; give another --out")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as scratch:
@@ -153,4 +157,9 @@ def _describe(predictor: Predictor, path: Path, **facts: Any) -> None:
         "normalization": predictor.normalization.kind,
         "config": dataclasses.asdict(predictor.config),
     }
-    write_json(path.with_name(f"{path.name}.json"), facts | known)
+    write_json(_beside(path), facts | known)
+
+
+def _beside(path: Path) -> Path:
+    """Returns the JSON file that lies beside an exported one."""
+    return path.with_name(f"{path.name}.json")

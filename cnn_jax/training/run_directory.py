@@ -119,6 +119,18 @@ def read_config(workdir: Path) -> Config:
         raise InputError(f"{path}: {error}") from error
 
 
+def is_of_run(path: Path) -> bool:
+    """Tells whether a path is that of a file by which a run lives: other commands write elsewhere.
+
+    What can be made anew, such as a report, is none.
+    """
+    path = path.resolve()
+    own = {CONFIG, RESULT, DATASET, METRICS, NORMALIZATION, LOCK}
+    above = [folder.parent for folder in path.parents if folder.name == "checkpoints"]
+    runs = [*above, *([path.parent] if path.name in own else [])]
+    return any((run / CONFIG).is_file() for run in runs)
+
+
 def member_directory(workdir: Path, number: int) -> Path:
     """Returns where member `number` of the population in `workdir` lies.
 

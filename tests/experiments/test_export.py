@@ -25,6 +25,9 @@ LINES = {
     "unknown format": ["--workdir=run", "--format=onnx"],
     "a folder": ["--workdir=run", "--format=safetensors", "--out=run"],
     "not writable": ["--workdir=run", "--format=safetensors", "--out=/proc/none/model"],
+    "the config": ["--workdir=run", "--format=safetensors", "--out=run/config.json"],
+    "beside": ["--workdir=run", "--format=safetensors", "--out=run/../run/config"],
+    "a checkpoint": ["--workdir=run", "--format=safetensors", "--out=run/checkpoints/0/state"],
     "below a file": ["--workdir=run", "--format=safetensors", "--out=run/config.json/model"],
 }
 # What a user of the file runs: jax is there, nothing of this project or of Flax can be.
@@ -106,13 +109,18 @@ def test_weights_and_constants_are_the_runs(place, answers, expected):
         ("unknown format", "onnx"),
         ("a folder", "run is a folder"),
         ("not writable", "/proc/none/model can't be written"),
+        ("the config", "run/config.json is a file of a run, which needs it; give another --out"),
+        ("beside", "run/../run/config.json is a file of a run"),
+        ("a checkpoint", "run/checkpoints/0/state is a file of a run"),
         ("below a file", "run/config.json/model can't be written"),
     ],
 )
-def test_wrong_input_is_told_in_one_line(answers, line, message):
+def test_wrong_input_is_told_in_one_line(answers, place, untrained, line, message):
     answer = answers[line]
     assert (answer.code, answer.out) == (2, "")
     assert message in answer.err and answer.err.count("\n") == 1
+    config = (place / "run" / "config.json").read_bytes()
+    assert config == (untrained / "config.json").read_bytes()
 
 
 def test_a_file_whose_logits_differ_is_not_left(tmp_path, monkeypatch, expected):
