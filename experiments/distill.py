@@ -9,10 +9,10 @@ Hinton, Vinyals, Dean: Distilling the Knowledge in a Neural Network (arXiv 1503.
 
 This is a study as others may be: what is new plugs in as `augment_fn` and `loss_fn`, all else is
 that of any run. It puts its command into the config, `study`, so that no other goes on with its
-runs. The teacher sees the very images that the student does.
+runs. The teacher sees the very images that the student does, normalised by its own constants.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax
@@ -21,10 +21,11 @@ from absl import flags
 
 from cnn_jax.config import is_population
 from cnn_jax.data.datasets import dataset_spec
+from cnn_jax.data.normalization import normalize
 from cnn_jax.errors import InputError
 from cnn_jax.training.loop import train_and_evaluate
 from cnn_jax.training.losses import cross_entropy
-from cnn_jax.training.predictor import load_predictor
+from cnn_jax.training.predictor import Predictor, load_predictor
 from cnn_jax.training.run_directory import new_directory
 from experiments import command_line
 
@@ -42,8 +43,7 @@ def main(argv: Sequence[str]) -> None:
     if not _TEACHER.value:
         raise InputError("--teacher=DIR is missing: the run directory of the trained network")
     teacher = load_predictor(Path(_TEACHER.value), which="best")
-    images = (teacher.spec, teacher.config.data.normalization)
-    if images != (dataset_spec(config.data), config.data.normalization):
+    if teacher.spec != dataset_spec(config.data):
         raise InputError(f"the run {_TEACHER.value} is of other images: they must be the student's")
     if config.train.loss != "cross_entropy" or is_population(config):
         raise InputError("distillation is of one run with train.loss=cross_entropy")
@@ -54,17 +54,25 @@ def main(argv: Sequence[str]) -> None:
     loss = f"T={_TEMPERATURE.value:g}, weight {_WEIGHT.value:g}"
     config.name += f" distilled from {_TEACHER.value} step {teacher.step}, {loss}"
     workdir = Path(_WORKDIR.value or new_directory(Path("runs/distilled")))
-    variables = jax.device_get(teacher.variables)  # constants of the step, on whatever devices
-
-    def augment_fn(key: jax.Array, batch: dict) -> dict:
-        return {**batch, "teacher": teacher.model.apply(variables, batch["image"], train=False)}
 
     def loss_fn(logits: jax.Array, batch: dict) -> jax.Array:
         own = cross_entropy(logits, batch["label"], label_smoothing=config.train.label_smoothing)
         taught = divergence(batch["teacher"], logits, temperature=_TEMPERATURE.value)
         return (1 - _WEIGHT.value) * own + _WEIGHT.value * taught
 
-    train_and_evaluate(config, workdir, loss_fn=loss_fn, augment_fn=augment_fn)
+    train_and_evaluate(config, workdir, loss_fn=loss_fn, augment_fn=with_logits_of(teacher))
+
+
+def with_logits_of(teacher: Predictor) -> Callable[[jax.Array, dict], dict]:
+    """Returns an augment_fn that adds a network's logits, of images normalised as it wants them."""
+    variables = jax.device_get(teacher.variables)  # so that the step runs on whatever devices
+
+    def augment_fn(key: jax.Array, batch: dict) -> dict:
+        images = normalize(batch["pixels"], teacher.normalization)
+        constants = jax.tree.map(jnp.asarray, variables)
+        return {**batch, "teacher": teacher.model.apply(constants, images, train=False)}
+
+    return augment_fn
 
 
 def divergence(teacher: jax.Array, student: jax.Array, *, temperature: float) -> jax.Array:

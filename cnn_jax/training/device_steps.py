@@ -31,8 +31,10 @@ def fed_train_step(experiment: Experiment) -> Callable:
     def augment_fn(key: jax.Array, batch: Batch) -> Batch:
         key, study_key = jax.random.split(key)
         batch = change(key, {**batch, "image": to_unit(batch["image"])})
-        batch = {**batch, "image": normalize(batch["image"], normalization)}
-        return experiment.augment_fn(study_key, batch)
+        pixels = batch["image"]
+        batch = {**batch, "pixels": pixels, "image": normalize(pixels, normalization)}
+        batch = experiment.augment_fn(study_key, batch)
+        return {name: array for name, array in batch.items() if name != "pixels"}
 
     step = make_train_step(
         experiment.model,

@@ -50,7 +50,7 @@ def train_and_evaluate(
       clock: counts the time since the process began; a new one by default.
       loss_fn: loss_fn(logits, batch), one value per example, instead of the config's.
       augment_fn: augment_fn(key, batch), applied after the config's augmentation and normalisation;
-        what it adds to the batch reaches `loss_fn`.
+        what it adds to the batch reaches `loss_fn`. `pixels` are the images before normalisation.
       run_type: what is taken through the stages of a run.
 
     Raises:

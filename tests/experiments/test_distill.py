@@ -6,7 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.distill import divergence
+from cnn_jax.data.normalization import to_unit
+from cnn_jax.training.predictor import load_predictor
+from experiments.distill import divergence, with_logits_of
 from tests.experiments.command import run_all
 
 
@@ -21,19 +23,31 @@ def test_the_divergence_is_that_of_the_softened_softmaxes():
     assert jnp.all(divergence(teacher, teacher, temperature=1.0) == 0)
 
 
+def test_the_teacher_sees_images_by_its_own_constants(untrained):
+    teacher = load_predictor(untrained)
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 1), np.uint8)
+    batch = {"image": jnp.full((3, 8, 8, 1), jnp.nan), "pixels": to_unit(jnp.asarray(pixels))}
+    added = with_logits_of(teacher)(jax.random.key(0), batch)
+    expected = teacher.logits(teacher.variables, jnp.asarray(pixels))
+    np.testing.assert_allclose(added["teacher"], expected, rtol=1e-5, atol=1e-5)
+    assert added["image"] is batch["image"]
+
+
 def test_a_student_learns_from_a_finished_run(finished, tmp_path):
     teacher, _ = finished
     common = ["--config=lenet_digits", f"--teacher={teacher}", "--weight=1", "--workdir=student"]
     steps = ["--config.train.steps=150", "--config.model.width=1", "--config.train.pictures=false"]
-    right, wrong, other, resumed, *refused = run_all(
+    unit = ["--config.data.normalization=unit"]
+    right, wrong, other, resumed, *refused, normalised = run_all(
         "distill",
         [
             [*common, *steps],
             [*common, *steps, "--temperature=2"],
-            [*common, *steps, "--config.data.normalization=unit", "--workdir=other"],
+            [*common, *steps, "--config.data.name=mnist", "--workdir=other"],
             [*common, *steps],
             [*common, *steps, "--config.train.class_weights=balanced", "--workdir=other"],
             [*common, *steps, "--temperature=nan", "--workdir=other"],
+            [*common, *steps, *unit, "--config.train.steps=2", "--workdir=unit"],
         ],
         cwd=tmp_path,
     )
@@ -43,6 +57,7 @@ def test_a_student_learns_from_a_finished_run(finished, tmp_path):
     assert result["test_accuracy"] > 0.6  # of labels it was shown none
     assert wrong.code == 2 and "holds another run" in wrong.err
     assert other.code == 2 and "is of other images" in other.err
+    assert normalised.code == 0, normalised.err
     assert resumed.code == 0 and "holds a finished run" in resumed.err
     assert [answer.code for answer in refused] == [2, 2]
     assert "leave train.class_weights out" in refused[0].err
