@@ -2,13 +2,9 @@
 
 import os
 
-import launch.whole_files
 import pytest
 
-import cnn_jax.whole_files
 from cnn_jax.whole_files import write_text
-
-WRITERS = [cnn_jax.whole_files.write_text, launch.whole_files.write_text]
 
 
 def test_a_file_is_replaced_whole_and_leaves_nothing_beside_it(tmp_path):
