@@ -56,7 +56,7 @@ def _compiled_once(session_dir):
     """What is slow to compile is kept for the session, for its workers and commands too."""
     settings = {
         "jax_compilation_cache_dir": str(session_dir / "compiled"),
-        "jax_persistent_cache_min_compile_time_secs": 0.0,
+        "jax_persistent_cache_min_compile_time_secs": 0.1,
     }
     with pytest.MonkeyPatch.context() as patch:
         for name, value in settings.items():
