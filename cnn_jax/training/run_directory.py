@@ -20,6 +20,7 @@ from cnn_jax.config import (
 )
 from cnn_jax.data.spec import Spec
 from cnn_jax.errors import InputError, RunError
+from cnn_jax.metric_rows import METRICS
 from cnn_jax.whole_files import write_json, write_text
 
 CONFIG, RESULT, DATASET = "config.json", "result.json", "dataset.json"
