@@ -125,7 +125,7 @@ def _train(
     pending: list[tuple[PyTree, int]] = []  # sums of the steps since the last row, by call
     display.begin(experiment.steps, run.start_step)
     with (
-        contextlib.closing(run.feeder),
+        contextlib.closing(run),
         open_writers(session.workdir, run.start_step) as writers,
         clock.stage("train"),
     ):
@@ -134,10 +134,7 @@ def _train(
         for step, count in calls_from(experiment, run.start_step):
             if run.is_over(step - count):
                 break
-            run.feeder.hold_back(pending)
-            with clock.stage("input"):
-                feed = run.feeder(step - count)
-            state, sums = run.take_steps(state, feed, count)
+            state, sums = run.take_steps(state, _feed(run, step - count, pending, clock), count)
             pending.append((sums, count))
             display.advance(step)
             stop = stop_reason()
@@ -154,6 +151,13 @@ def _train(
                 stopped = f"stopped by {stop} at step {step}"
                 session.saving.stop(stopped, experiment.steps, session.workdir)
     return state
+
+
+def _feed(run: Run, taken: int, pending: list, clock: Clock) -> PyTree:
+    """Returns what the next step takes its batch from, having waited for it if need be."""
+    run.feeder.hold_back(pending)
+    with clock.stage("input"):
+        return run.feeder(taken)
 
 
 def _train_seconds(clock: Clock) -> float:

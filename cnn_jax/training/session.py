@@ -28,7 +28,7 @@ class Run(abc.ABC):
     """One network or many, in the stages that `training.loop` takes it through."""
 
     start_step: int  # at which it is taken up
-    feeder: Any  # from which the loop takes what a call draws its batches from
+    feeder: Any  # gives what a call draws its batches from; it may be another after a look
 
     def __init__(self, experiment: Experiment, session: Session):
         self.experiment, self.session = experiment, session
@@ -72,6 +72,10 @@ class Run(abc.ABC):
     @abc.abstractmethod
     def is_over(self, step: int) -> bool:
         """Tells whether it ends early, after a step: derived from what is saved alone."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Ends what feeds it, however the training ended."""
 
     @abc.abstractmethod
     def result(self, state: PyTree) -> dict[str, Any]:

@@ -160,6 +160,10 @@ class SingleRun(Run):
             variables: PyTree = model_variables(state)
             return evaluate(step, variables, batches, examples=examples)
 
+    def close(self) -> None:
+        """Ends what feeds it: threads and processes, where its images are streamed."""
+        self.feeder.close()
+
     def result(self, state: TrainState) -> dict[str, Any]:
         """Returns what the finished run leaves: the test metrics, costs and provenance."""
         experiment, session = self.experiment, self.session

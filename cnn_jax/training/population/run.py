@@ -161,18 +161,22 @@ class PopulationRun(Run):
         configs, clock = [member.config for member in self._seated()], self.session.clock
         new = self.seats is None or not self.seats.program.takes_any_number
         if new:
-            self.seats = self.feeder = None  # room on the devices for the next ones
+            self.seats = None  # room on the devices for the next ones
             with clock.stage("data"):
                 self.seats = Seats(self.pattern, self.fields, self.strategy, len(configs))
             mesh = self.seats.program.mesh
             self.experiment = dataclasses.replace(self.experiment, mesh=mesh)
         placed = self.seats.fill(configs, states)
-        self.feeder = self.seats.feeder
         if new:
             self.session.display.say(f"compiling for {len(configs)} members …")
             with clock.stage("compile"):
                 self.seats.compile(placed)
         return placed
+
+    @property
+    def feeder(self) -> Any:
+        """The feeder of those seated."""
+        return self.seats.feeder
 
     def begin(self, state: PyTree, writers: Writers) -> None:
         """Takes note of where rows go."""
@@ -317,6 +321,9 @@ class PopulationRun(Run):
             self.writers.write(row | {"members": [rows.get(m.number) for m in self.members]})
 
     # After the last step.
+
+    def close(self) -> None:
+        """There is nothing to end: the data lie on the devices."""
 
     def result(self, state: PyTree) -> dict[str, Any]:
         """Returns what the population leaves, after writing its members' own directories."""

@@ -1,13 +1,13 @@
 """The members of a population that are computed: their program, what feeds it and what tests it."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 from jaxtyping import PyTree
 
 from cnn_jax.config import Config
-from cnn_jax.data.resident import Feed, MembersFeeder
+from cnn_jax.data.resident import EvalBatches, Feed, MembersFeeder
 from cnn_jax.placement import replicated
 from cnn_jax.training.feeding import eval_splits
 from cnn_jax.training.metrics import compute, merge
@@ -78,22 +78,24 @@ class Seats:
 
     def validate(self, states: PyTree) -> list[dict[str, float]]:
         """Returns each member's exact metrics on the validation split."""
-        outputs = [self._validate_step(states, self._nothing, b)[0] for b in self._validation]
-        return self._metrics(outputs, len(self._experiment.dataset.validation))
+        examples = len(self._experiment.dataset.validation)
+        return self._evaluate(self._validate_step, states, self._validation, examples)
 
     def test(self, states: Sequence[PyTree]) -> list[dict[str, float]]:
         """Returns the metrics of any number of states on the test split, seated group by group."""
-        size, found = self._count, []
+        size, found, examples = self._count, [], len(self._experiment.dataset.test)
         for i in range(0, len(states), size):
             group = [*states[i : i + size]]
             group += group[-1:] * (size - len(group))
             placed = self.program.place(group)
-            outputs = [self._test_step(placed, self._nothing, b)[0] for b in self._test]
-            found += self._metrics(outputs, len(self._experiment.dataset.test))
+            found += self._evaluate(self._test_step, placed, self._test, examples)
         return found[: len(states)]
 
-    def _metrics(self, outputs: list[PyTree], examples: int) -> list[dict[str, float]]:
-        """Returns each member's metrics from the sums of the batches."""
+    def _evaluate(
+        self, step: Callable, states: PyTree, batches: EvalBatches, examples: int
+    ) -> list[dict[str, float]]:
+        """Returns each seated member's exact metrics on a split."""
+        outputs = [step(states, self._nothing, batch)[0] for batch in batches]
         sums = zip(*map(self.program.split, jax.device_get(outputs)), strict=True)
         totals = [merge(each) for each in sums]
         if any(total["examples"] != examples for total in totals):
