@@ -5,12 +5,15 @@ one, whatever the number of workers, and goes on after any step. Grain's element
 what it spends on an element is more than a small image takes to decode.
 """
 
+import contextlib
+import itertools
 import multiprocessing
 import os
 import queue
 import signal
 import threading
 from collections.abc import Iterator
+from multiprocessing import resource_tracker
 from typing import Any
 
 import jax
@@ -115,17 +118,18 @@ def _read_ahead(
     threads = threads or (1 if workers else usable_cpus())
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 1)
     dataset = grain.MapDataset.source(batches)[start:].to_iter_dataset(options)
-    if workers:
-        _mark_flags_parsed()
-        processes = grain.MultiprocessingOptions(num_workers=workers)
-        dataset = dataset.mp_prefetch(processes, worker_init_fn=_live_with_the_run)
-    iterator = iter(dataset)
     if not workers:
-        yield from iterator
+        yield from dataset
         return
+    _mark_flags_parsed()
+    processes = grain.MultiprocessingOptions(num_workers=workers)
+    iterator = iter(dataset.mp_prefetch(processes, worker_init_fn=_end_with_the_run))
     try:
+        with _deaf_to_stop_signals():
+            first = list(itertools.islice(iterator, 1))  # starts the processes
         # Copied out of the shared memory, which the device's array would otherwise hold on to.
-        yield from (jax.tree.map(np.array, batch) for batch in iterator)
+        for batch in itertools.chain(first, iterator):
+            yield jax.tree.map(np.array, batch)
     finally:
         iterator.close()  # or its processes outlive it
 
@@ -254,14 +258,25 @@ class StreamedEvalBatches:
             prefetch.close()
 
 
-def _live_with_the_run(*_: int) -> None:
-    """Has a worker end when the run's process does, and not before.
+@contextlib.contextmanager
+def _deaf_to_stop_signals() -> Iterator[None]:
+    """Has processes that are started within live on when a signal asks the run to stop.
 
-    A stop signal goes to all processes of a terminal or job; the run itself heeds it, and still
-    needs batches until it is saved.
+    It goes to all processes of a terminal or job; the run itself heeds it, and still needs batches
+    until it is saved. What a thread blocks, its threads and processes inherit: they are deaf from
+    their very start.
     """
-    for each in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(each, signal.SIG_IGN)
+    # The tracker unblocks the signals where it has to be started.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _end_with_the_run(*_: int) -> None:
+    """Has a worker end when the run's process does, however that ends."""
 
     def follow() -> None:
         multiprocessing.parent_process().join()

@@ -82,15 +82,29 @@ def test_a_stream_goes_on_after_any_step(options):
     assert streamed(STEPS) == []
 
 
-def test_worker_processes_change_nothing_and_are_not_stopped_by_signals():
+def ask_to_stop(pid):
+    for each in signal.SIGINT, signal.SIGTERM:
+        os.kill(pid, each)
+
+
+def test_worker_processes_change_nothing_and_are_not_stopped_by_signals(monkeypatch):
+    spawn = multiprocessing.util.spawnv_passfds
+
+    def ask_at_once(*args):
+        pid = spawn(*args)
+        ask_to_stop(pid)
+        return pid
+
+    monkeypatch.setattr(multiprocessing.util, "spawnv_passfds", ask_at_once)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     options = {"seed": 3, "batch_size": BATCH, "start": 1, "stop": STEPS}
     batches = train_batches(on_disk(), workers=2, **options)
     found = [next(batches)]
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
     workers = multiprocessing.active_children()
     assert len(workers) == 2
-    for each in signal.SIGINT, signal.SIGTERM:
-        for worker in workers:
-            os.kill(worker.pid, each)
+    for worker in workers:
+        ask_to_stop(worker.pid)
     for one, other in zip(streamed(1), [*found, *batches], strict=True):
         np.testing.assert_array_equal(one["image"], other["image"])
 
