@@ -81,6 +81,11 @@ def define_checkpoint() -> flags.FlagHolder:
     return flags.DEFINE_enum("checkpoint", "last", ["last", "best"], "best by validation")
 
 
+def define_data_dir() -> flags.FlagHolder:
+    """Defines --data_dir=PLACE, of a run's data."""
+    return flags.DEFINE_string("data_dir", None, "where the data lies now, if it has moved")
+
+
 def run(main: Callable[[Sequence[str]], int | None]) -> None:
     """Runs a command and exits with its code: 2 after wrong flags and InputError, 75 if stopped."""
 

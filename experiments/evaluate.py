@@ -35,7 +35,7 @@ _WORKDIR = command_line.define_workdir()
 _SPLIT = flags.DEFINE_enum("split", "test", ["test", "validation", "train"], "which examples")
 _CHECKPOINT = command_line.define_checkpoint()
 _MEMBER = flags.DEFINE_integer("member", None, "of a population; default: all", lower_bound=0)
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "where the data lies now, if it has moved")
+_DATA_DIR = command_line.define_data_dir()
 
 
 def main(argv: Sequence[str]) -> None:

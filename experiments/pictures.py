@@ -38,6 +38,7 @@ Pictures = dict[str, Picture]
 _CHANNELS, _FILTERS, _PATCHES, _DRAWS = 16, 12, 9, 4
 _DREAMT, _OCTAVES = 4, 4  # images, and sizes that each goes through
 _DREAM_SIDE = 128  # smaller images are enlarged to it before they are dreamt of
+_DREAM_JITTER = 16
 _CAM_SIDE = 4  # a map of fewer positions says too little of where
 _BATCH = 256
 _RECIPE = Recipe()
@@ -295,6 +296,7 @@ def draw_deep_dream(subject: Subject) -> Pictures:
             pixels,
             layer=layer,
             octaves=octaves,
+            jitter=min(_DREAM_JITTER, pixels.shape[1] // 8),
             prepare=subject.prepare,
         )
         for layer in layers

@@ -32,7 +32,7 @@ from experiments import command_line
 
 _WORKDIR = flags.DEFINE_list("workdir", None, "the run directories, with commas between them")
 _OUT = flags.DEFINE_string("out", None, "where the report goes; default: the run directory")
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "where the data lies now, if it has moved")
+_DATA_DIR = command_line.define_data_dir()
 
 
 def main(argv: Sequence[str]) -> None:

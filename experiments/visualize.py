@@ -43,6 +43,7 @@ from cnn_jax.data.sources.quiet import say
 from cnn_jax.data.spec import Dataset, Split
 from cnn_jax.errors import InputError
 from cnn_jax.training.predictor import Predictor, check_decodable, load_predictor
+from cnn_jax.training.restore import check_classes
 from experiments import command_line
 from experiments.kernels_sheet import decode_for_kernels, kernels_sheet
 from experiments.pictures import NEEDS_IMAGES, NEEDS_NONE, Picture, Subject
@@ -57,7 +58,7 @@ _LAYER = flags.DEFINE_string("layer", None, "a regular expression; the layers to
 _IMAGE = flags.DEFINE_multi_string("image", [], "image files or folders; more may follow")
 _CLASS = flags.DEFINE_list("class", [], "names or numbers of the classes to draw or explain")
 _CHECKPOINT = command_line.define_checkpoint()
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "where the data lies now, if it has moved")
+_DATA_DIR = command_line.define_data_dir()
 _EXAMPLES = flags.DEFINE_integer("examples", 2000, "test images searched for patches", 0)
 _SEED = flags.DEFINE_integer("seed", 0, "of the noise that images are made from")
 _OUT = flags.DEFINE_string("out", None, "the picture's file, without a run; default: NAME_WHAT.png")
@@ -78,6 +79,11 @@ _HEEDED_BY = {
     "layer": [what for what in INSIDE if what != "classes"],
     "class": ["classes", "attribution"],
     "image": [*NEEDS_IMAGES, "kernels"],
+    "examples": ["filters"],
+    "seed": [*NEEDS_NONE, "attribution", "deep_dream"],
+    "checkpoint": [*INSIDE],
+    "data_dir": [*INSIDE],
+    **{each.name: [*NEEDS_NONE] for each in _RECIPE},
 }
 
 
@@ -204,7 +210,9 @@ def _subject(
 def _load(predictor: Predictor) -> tuple[Dataset | None, str]:
     """Returns the run's dataset, or None and why it can't be had."""
     try:
-        return load_dataset(predictor.config.data), ""
+        dataset = load_dataset(predictor.config.data)
+        check_classes(dataset.spec, predictor.spec)
+        return dataset, ""
     except InputError as error:
         return None, str(error)
 

@@ -37,18 +37,17 @@ def restore_run(
         experiment = dataclasses.replace(
             build_experiment(config), normalization=Normalization.load(workdir / NORMALIZATION)
         )
-        _check_classes(workdir, experiment.dataset.spec)
+        if (workdir / DATASET).is_file():
+            check_classes(experiment.dataset.spec, read_spec(workdir))
         return experiment, step, checkpoints.restore(step, abstract_state(experiment))
 
 
-def _check_classes(workdir: Path, spec: Spec) -> None:
-    """Raises InputError unless the data has the classes that the run recorded, if it did."""
-    if not (workdir / DATASET).is_file():
-        return
-    pairs = zip_longest(spec.class_names, read_spec(workdir).class_names)
+def check_classes(data: Spec, run: Spec) -> None:
+    """Raises InputError unless the data has the classes of the run."""
+    pairs = zip_longest(data.class_names, run.class_names)
     for number, (found, known) in enumerate(pairs):
         if found != known:
             raise InputError(
                 f"class {number} of the data is {found or 'missing'}, but {known or 'missing'} in "
-                f"{workdir / DATASET}; give the data of the run's own classes"
+                f"the run; give the data of the run's own classes"
             )

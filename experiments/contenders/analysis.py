@@ -64,8 +64,7 @@ def torch(workdir: Path, layer: str, recipe: Recipe) -> Works:
 
     predictor = load_predictor(workdir)
     found = operations(predictor.model, predictor.spec.image_shape)
-    constants = predictor.normalization.mean, predictor.normalization.std
-    network = torch_analysis.trained(found, predictor.variables, constants)
+    network = torch_analysis.trained(found, predictor.variables, predictor.normalization)
     images, labels = images_and_labels(predictor)
     shape, count = predictor.spec.image_shape, predictor.spec.num_classes
     return {

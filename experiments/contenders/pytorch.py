@@ -19,6 +19,8 @@ from torch.utils.data import DataLoader
 
 from cnn_jax.analysis.summary import Operation, window_and_stride
 from cnn_jax.cpus import usable_cpus
+from cnn_jax.data.normalization import Normalization
+from cnn_jax.errors import InputError
 from cnn_jax.models import modules
 from cnn_jax.models.residual import PadShortcut
 from cnn_jax.weights.names import by_name
@@ -104,6 +106,21 @@ def _weight(kernel: Float[np.ndarray, "..."], flattened: tuple[int, int, int] | 
         maps = kernel.reshape(*flattened, -1)
         kernel = maps.transpose(2, 0, 1, 3).reshape(kernel.shape)
     return kernel.T
+
+
+def normalization_constants(constants: Normalization) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns mean and deviation with the channels first: (C, H, W) or (C, 1, 1).
+
+    Raises:
+      InputError: the normalisation is ZCA whitening.
+    """
+    if constants.whitening is not None:
+        raise InputError("the PyTorch side has no ZCA whitening; take a run with mean_std")
+    mean, std = (
+        torch.from_numpy(each.transpose(2, 0, 1).astype(np.float32))
+        for each in (constants.mean, constants.std)
+    )
+    return mean, std
 
 
 class _Add(nn.Module):

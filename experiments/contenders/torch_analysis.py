@@ -10,28 +10,32 @@ from torch import nn
 from cnn_jax.analysis.activation_maximization import Recipe
 from cnn_jax.analysis.image_parametrization import COLORS
 from cnn_jax.analysis.summary import Operation
-from experiments.contenders.pytorch import with_weights
+from cnn_jax.data.normalization import Normalization
+from experiments.contenders.pytorch import normalization_constants, with_weights
 
 
 class Normalized(nn.Module):
     """A network behind the normalisation of its run: it takes NCHW images in [0, 1]."""
 
-    def __init__(self, layers: nn.Module, mean: np.ndarray, std: np.ndarray):
+    def __init__(self, layers: nn.Module, mean: torch.Tensor, std: torch.Tensor):
         super().__init__()
         self.layers = layers
-        for name, constant in (("mean", mean), ("std", std)):
-            self.register_buffer(name, torch.tensor(constant).permute(2, 0, 1)[None])
+        self.register_buffer("mean", mean)
+        self.register_buffer("std", std)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Returns the logits."""
         return self.layers((images - self.mean) / self.std)
 
 
-def trained(
-    found: list[Operation], variables: PyTree, normalization: tuple[np.ndarray, np.ndarray]
-) -> Normalized:
-    """Returns the network of a list of operations with our weights, for inference."""
-    made = Normalized(with_weights(found, variables), *normalization).eval()
+def trained(found: list[Operation], variables: PyTree, normalization: Normalization) -> Normalized:
+    """Returns the network of a list of operations with our weights, for inference.
+
+    Raises:
+      InputError: the normalisation is ZCA whitening.
+    """
+    constants = normalization_constants(normalization)
+    made = Normalized(with_weights(found, variables), *constants).eval()
     return made.to("cuda" if torch.cuda.is_available() else "cpu").requires_grad_(False)
 
 

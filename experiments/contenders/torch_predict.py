@@ -13,7 +13,6 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from absl import flags
 from torch.utils.data import DataLoader, Dataset
@@ -22,10 +21,9 @@ from cnn_jax.analysis.summary import operations
 from cnn_jax.cpus import usable_cpus
 from cnn_jax.data.decoding import find_images
 from cnn_jax.data.spec import Spec
-from cnn_jax.errors import InputError
 from cnn_jax.training.predictor import Predictor, load_predictor
 from experiments import command_line
-from experiments.contenders.pytorch import with_weights
+from experiments.contenders.pytorch import normalization_constants, with_weights
 from experiments.contenders.torch_files import load_pixels
 
 flags.FLAGS.set_gnu_getopt()
@@ -39,13 +37,7 @@ class Images(Dataset):
 
     def __init__(self, paths: Sequence[Path], predictor: Predictor):
         self._paths, self._spec = paths, predictor.spec
-        constants = predictor.normalization
-        if constants.whitening is not None:
-            raise InputError("the PyTorch side has no ZCA whitening; take a run with mean_std")
-        self._mean, self._std = (
-            torch.from_numpy(each.transpose(2, 0, 1).astype(np.float32))
-            for each in (constants.mean, constants.std)
-        )
+        self._mean, self._std = normalization_constants(predictor.normalization)
 
     def __len__(self) -> int:
         return len(self._paths)

@@ -66,11 +66,12 @@ def test_a_run_is_looked_into(untrained, tmp_path):
     run_dir = tmp_path / "run"
     shutil.copytree(untrained, run_dir)
     photograph(tmp_path / "mine.jpg")
+    whats = "--what=attribution,filters,classes,receptive_field"
     lines = [
-        ["--what=attribution,filters,classes,receptive_field", "--layer=conv1", "--class=3,7"],
+        [whats, "--layer=conv1", "--class=3,7", *QUICK],
         ["--what=feature_maps,deep_dream,kernels", "--layer=conv2$", "--image=mine.jpg"],
     ]
-    lines = [["--workdir=run", *line, *QUICK] for line in lines]
+    lines = [["--workdir=run", *line] for line in lines]
     answers = run_all("visualize", lines, cwd=tmp_path)
     first, second = (drawn(answer, tmp_path) for answer in answers)
     assert set(first) == {
@@ -94,20 +95,25 @@ def test_without_data_the_network_alone_is_drawn_and_images_that_are_given(untra
     config = json.loads((run_dir / "config.json").read_text())
     config["data"] |= {"name": "npz", "dir": "gone.npz"}
     (run_dir / "config.json").write_text(json.dumps(config))
+    images, labels = np.zeros((40, 8, 8, 1), np.uint8), np.arange(40) % 2
+    np.savez(tmp_path / "two.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
     photograph(tmp_path / "mine.png")
     lines = [
         ["--layer=conv1", "--class=3,7", *QUICK],
         ["--what=receptive_field", "--layer=conv1", "--image=mine.png"],
         ["--what=attribution"],
+        ["--what=attribution", "--data_dir=two.npz"],
     ]
     lines = [["--workdir=run", *line] for line in lines]
-    alone, given, refused = run_all("visualize", lines, cwd=tmp_path)
+    alone, given, refused, others = run_all("visualize", lines, cwd=tmp_path)
     assert {*drawn(alone, tmp_path)} == {"kernels_conv1.png", "filters_conv1.png", "classes.png"}
     assert "only filters and classes are drawn without images" in alone.err
     assert {*drawn(given, tmp_path)} == {"receptive_field.png"}
     assert refused.code == 2
     assert "gone.npz" in refused.err and "or give --image=FILE" in refused.err
     assert refused.err.count("\n") == 1
+    assert others.code == 2
+    assert "class 2 of the data is missing, but 2 in the run" in others.err
 
 
 def test_image_kernels_need_no_run(tmp_path):
@@ -167,6 +173,10 @@ def test_wrong_input_for_a_run_is_told_in_one_line(untrained, tmp_path):
             "--layer=a",
         ): "no effect on --what=classes,kernels",
         ("--workdir=no", "--what=filters", "--class=3"): "or draw any of classes, attribution",
+        ("--workdir=no", "--what=deep_dream", "--steps=3"): "or draw any of filters, classes",
+        ("--workdir=no", "--what=classes", "--examples=9"): "--examples has no effect on",
+        ("--workdir=no", "--what=feature_maps", "--seed=1"): "--seed has no effect on",
+        ("--what=kernels", "--image=a", "--checkpoint=best"): "--checkpoint has no effect on",
         ("--workdir=no", "--what=filters,classes", "--image=a"): "--image has no effect on",
     }
     answers = run_all("visualize", [*map(list, lines)], cwd=tmp_path)

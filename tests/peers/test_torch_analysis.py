@@ -10,6 +10,7 @@ from cnn_jax.analysis.activation_maximization import Recipe
 from cnn_jax.analysis.attribution import grad_cam
 from cnn_jax.analysis.summary import operations
 from cnn_jax.data.normalization import Normalization, normalize
+from cnn_jax.errors import InputError
 from tests.models.networks import CLASSES, make_variables, small_network
 from tests.peers.comparison import TOLERANCE, import_peer
 
@@ -17,7 +18,8 @@ torch = import_peer("torch")
 torch_analysis = pytest.importorskip("experiments.contenders.torch_analysis")
 
 SHAPE = (32, 32, 3)
-CONSTANTS = np.full((2, 1, 1, 3), [[[[0.4]]], [[[0.2]]]], np.float32)  # mean and deviation
+MEAN, STD = np.full((2, 1, 1, 3), [[[[0.4]]], [[[0.2]]]], np.float32)
+CONSTANTS = Normalization("mean_std", MEAN, STD)
 
 
 @pytest.fixture(scope="module")
@@ -29,14 +31,14 @@ def ours():
 @pytest.fixture(scope="module")
 def theirs(ours):
     model, variables = ours
-    return torch_analysis.trained(operations(model, SHAPE), variables, tuple(CONSTANTS))
+    return torch_analysis.trained(operations(model, SHAPE), variables, CONSTANTS)
 
 
 @pytest.mark.parametrize("layer", ["conv3_relu", "pool4"])
 def test_grad_cam_is_ours(ours, theirs, layer):
     rng = np.random.default_rng(0)
     images, labels = rng.random((4, *SHAPE), np.float32), np.array([0, 1, 2, 1], np.int32)
-    prepare = partial(normalize, normalization=Normalization("mean_std", *CONSTANTS))
+    prepare = partial(normalize, normalization=CONSTANTS)
     arrays = jnp.asarray(images), jnp.asarray(labels)
     expected = np.asarray(grad_cam(*ours, *arrays, layer=layer, prepare=prepare))
     found = torch_analysis.grad_cam(theirs, layer, images, labels)
@@ -53,6 +55,12 @@ def test_images_of_classes_grow_more_like_them(theirs):
         return theirs(torch.from_numpy(images).permute(0, 3, 1, 2)).diagonal().mean()
 
     assert mean_logit(30) > mean_logit(1) + 1
+
+
+def test_zca_whitening_is_refused(ours):
+    whitened = Normalization("zca", MEAN, STD, np.eye(np.prod(SHAPE), dtype=np.float32))
+    with pytest.raises(InputError, match="no ZCA whitening; take a run with mean_std"):
+        torch_analysis.trained(operations(ours[0], SHAPE), ours[1], whitened)
 
 
 def test_recipes_that_are_not_written_there_are_refused(theirs):
