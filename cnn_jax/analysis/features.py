@@ -1,6 +1,7 @@
 """What the layers of a network return for given images.
 
-A layer is what `summary.every_layer` says. It works on every Linen model, whatever its modules are.
+A layer is what `summary.every_layer` says. It works on every Linen model, whatever its modules are;
+but what layers inside of nn.remat, nn.jit or nn.scan return can't be had, and they are left out.
 Here and in all that builds on it, images are pixels in [0, 1], and `prepare` turns them into what
 the network takes, so that gradients are those by pixels.
 """
@@ -10,9 +11,10 @@ from collections.abc import Callable, Iterable
 
 import jax
 from flax import linen as nn
+from flax.core.tracers import current_trace
 from jaxtyping import Array, Float, PyTree
 
-from cnn_jax.analysis.summary import every_layer, operations
+from cnn_jax.analysis.summary import Call, every_layer, operations
 from cnn_jax.errors import InputError, unknown
 from cnn_jax.layers import identity
 
@@ -154,5 +156,11 @@ def _apply(
     model: nn.Module, variables: PyTree, inputs: Images, see: Callable[[str, Array], Array]
 ) -> jax.Array:
     """Returns the logits where see(name, output) stands for the output of every layer."""
-    with every_layer(lambda call: see(call.name, call.output)):
+    outside = current_trace()
+
+    def see_outside(call: Call) -> Array:
+        # What is computed inside of a transformation may not leave it.
+        return see(call.name, call.output) if current_trace() == outside else call.output
+
+    with every_layer(see_outside):
         return model.apply(variables, inputs, train=False)

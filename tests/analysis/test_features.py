@@ -1,9 +1,11 @@
+from collections.abc import Callable
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from cnn_jax.analysis.features import (
     activation,
@@ -15,7 +17,8 @@ from cnn_jax.analysis.features import (
 from cnn_jax.analysis.summary import operations
 from cnn_jax.errors import InputError
 from cnn_jax.layers import conv2d, relu
-from tests.analysis.small import IMAGES, MODEL, SHAPE, VARIABLES, Own, prepare
+from cnn_jax.models.modules import Dense
+from tests.analysis.small import IMAGES, MODEL, SHAPE, VARIABLES, Own, OwnLayer, prepare
 from tests.models.networks import make_variables, small_network
 
 
@@ -47,6 +50,35 @@ def test_a_users_own_modules_are_seen_each_time_they_are_called():
     np.testing.assert_allclose(
         found["shared:2"], relu(conv2d(found["shared"], kernel)), rtol=1e-5, atol=1e-6
     )
+
+
+class Transformed(nn.Module):
+    """A network with a module inside of a transformation."""
+
+    transform: Callable
+
+    @nn.compact
+    def __call__(self, x, *, train):
+        x = OwnLayer(name="before")(x)
+        x = self.transform(OwnLayer)(name="inside")(x)
+        return Dense(3, name="logits")(OwnLayer(name="behind")(x).mean((1, 2)))
+
+
+@pytest.mark.parametrize("transform", [nn.remat, nn.jit])
+def test_layers_inside_of_a_transformation_are_left_out(transform):
+    """Their outputs would be tracers that no one can use."""
+    model = Transformed(transform)
+    variables = make_variables(model, SHAPE)
+    found = activations(model, variables, IMAGES)
+    assert list(found) == ["before", "behind", "logits"]
+    np.testing.assert_array_equal(found["logits"], model.apply(variables, IMAGES, train=False))
+    compiled = jax.jit(partial(activations, model))(variables, IMAGES)
+    assert compiled.keys() == found.keys()
+    message = "unknown layer 'inside'.* Known: before, behind, logits"
+    with pytest.raises(InputError, match=message):
+        activation(model, variables, IMAGES, layer="inside")
+    with pytest.raises(InputError, match=message):
+        with_offset(model, variables, IMAGES, jnp.zeros((3, 1)), layer="inside")
 
 
 def test_up_to_a_layer_images_may_have_any_size_under_jit_and_vmap():
