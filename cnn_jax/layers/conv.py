@@ -25,6 +25,7 @@ from cnn_jax.layers.arithmetic import (
 )
 from cnn_jax.layers.conv_primitive import Geometry, convolve_transposed
 from cnn_jax.layers.linear import add_bias
+from cnn_jax.layers.precision import check_floating
 
 Ints = int | Sequence[int]
 Bias = Float[Array, "_"] | None
@@ -81,8 +82,8 @@ def conv(
         groups: channels are split into this many groups that do not see each other.
 
     Raises:
-        ValueError: for ranks, channels or options that do not fit, or a window larger than the
-            padded input.
+        ValueError: for an input of integers, for ranks, channels or options that do not fit, or a
+            window larger than the padded input.
 
     >>> import jax.numpy as jnp
     >>> from cnn_jax.layers.conv import conv
@@ -203,7 +204,8 @@ def conv_transpose(
         dilation: distance between the taps of the window, one int or one per dimension.
 
     Raises:
-        ValueError: for ranks, channels or options that do not fit, or when no output is left.
+        ValueError: for an input of integers, for ranks, channels or options that do not fit, or
+            when no output is left.
 
     Source: Dumoulin and Visin 2016, chapter 4 (arXiv 1603.07285).
 
@@ -333,6 +335,7 @@ def _fill_border(x: Array, pairs: Pairs, border: str) -> tuple[Array, Pairs]:
 
 def _check_ranks(x: Array, kernel: Array, rank: int | None = None) -> int:
     """Returns the number of spatial dimensions, which must be `rank` if that is given."""
+    check_floating(x)
     spatial = x.ndim - 2
     if spatial not in ((1, 2, 3) if rank is None else (rank,)):
         wanted = "1 to 3" if rank is None else rank

@@ -7,6 +7,7 @@ from jax import lax
 from jaxtyping import Array, Float, Shaped
 
 from cnn_jax.layers.arithmetic import Padding, padding_pair, padding_per_dimension
+from cnn_jax.layers.precision import check_floating
 
 
 def add_bias(
@@ -38,13 +39,15 @@ def dense(
     Kernel and bias are cast to x's dtype, which the output has too.
 
     Raises:
-        ValueError: if the kernel is not a matrix with one row for each input feature.
+        ValueError: if the kernel is not a matrix with one row for each input feature, or the input
+            is of integers.
 
     >>> import jax.numpy as jnp
     >>> from cnn_jax.layers.linear import dense
     >>> dense(jnp.ones((2, 3)), jnp.ones((3, 4)), jnp.ones(4)).tolist()[0]
     [4.0, 4.0, 4.0, 4.0]
     """
+    check_floating(x)
     if kernel.ndim != 2 or x.ndim < 1 or x.shape[-1] != kernel.shape[0]:
         raise ValueError(
             f"dense kernel of shape {kernel.shape} does not fit an input of shape {x.shape}: "

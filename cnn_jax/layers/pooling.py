@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from cnn_jax.layers.arithmetic import Padding, per_dimension, window_padding
 from cnn_jax.layers.cpu_fence import computed_once
-from cnn_jax.layers.precision import widen
+from cnn_jax.layers.precision import check_floating, widen
 
 Ints = int | Sequence[int]
 
@@ -38,7 +38,8 @@ def max_pool(
         padding: "SAME", "VALID", an int, or one (low, high) pair per dimension.
 
     Raises:
-        ValueError: if a window does not fit or could lie in the padding alone.
+        ValueError: if a window does not fit or could lie in the padding alone, or the input is of
+            integers.
 
     >>> import jax.numpy as jnp
     >>> from cnn_jax.layers.pooling import max_pool
@@ -68,7 +69,8 @@ def avg_pool(
             part of it that lies on the image (Keras's and TensorFlow's).
 
     Raises:
-        ValueError: if a window does not fit or could lie in the padding alone.
+        ValueError: if a window does not fit or could lie in the padding alone, or the input is of
+            integers.
 
     >>> import jax.numpy as jnp
     >>> from cnn_jax.layers.pooling import avg_pool
@@ -199,6 +201,7 @@ def _reduce_sum(x: Array, windows: tuple, strides: tuple, pairs: tuple) -> Array
 
 def _geometry(x: Array, window: Ints, stride: Ints | None, padding: Padding) -> tuple:
     """Returns windows, strides and padding pairs, one entry per dimension, checked."""
+    check_floating(x)
     rank = len(_spatial_axes(x))
     windows = per_dimension(window, rank, "window")
     strides = windows if stride is None else per_dimension(stride, rank, "stride")
