@@ -1,5 +1,6 @@
 """How the members of a population stand: who has ended and why, and who is to end."""
 
+import copy
 import dataclasses
 import itertools
 import math
@@ -46,8 +47,8 @@ class Member:
         return self.experiment.config
 
     def progress(self) -> dict[str, Any]:
-        """Returns what a checkpoint holds of it beside its states."""
-        return {name: getattr(self, name) for name in _PROGRESS}
+        """Returns what a checkpoint holds of it beside its states: written while it goes on."""
+        return {name: copy.copy(getattr(self, name)) for name in _PROGRESS}
 
     def recall(self, progress: Mapping[str, Any], last: PyTree, best: PyTree) -> None:
         """Takes up what a checkpoint held."""
