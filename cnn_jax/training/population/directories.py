@@ -6,23 +6,24 @@ from typing import Any
 
 import jax
 
-from cnn_jax.config import is_population
+from cnn_jax.config import is_population, to_json
 from cnn_jax.errors import InputError
 from cnn_jax.metric_rows import METRICS, Row, read_rows
 from cnn_jax.training.checkpoint import Checkpoints
 from cnn_jax.training.population.standing import Member
 from cnn_jax.training.run_directory import (
+    CONFIG,
     MEMBERS,
     NORMALIZATION,
     RESULT,
-    create_run,
     member_directory,
     read_config,
     write_spec,
+    writing,
 )
 from cnn_jax.training.setup import abstract_state
 from cnn_jax.training.writers import Writers
-from cnn_jax.whole_files import write_json
+from cnn_jax.whole_files import write_json, write_text
 
 
 def member_directories(workdir: Path) -> list[Path]:
@@ -64,10 +65,21 @@ def write_member(workdir: Path, member: Member, result: dict[str, Any]) -> None:
       workdir: the population's directory.
       member: one that has ended.
       result: what goes into its result.json.
+
+    Raises:
+      RunError: it can't be written.
     """
-    directory, experiment = member_directory(workdir, member.number), member.experiment
+    directory = member_directory(workdir, member.number)
     shutil.rmtree(directory, ignore_errors=True)  # of a start that ended while it wrote this
-    create_run(directory, experiment.config)
+    with writing(directory):
+        directory.mkdir(parents=True)
+        _write(directory, member, read_rows(workdir / METRICS))
+        write_json(directory / RESULT, result)
+
+
+def _write(directory: Path, member: Member, rows: list[Row]) -> None:
+    experiment = member.experiment
+    write_text(directory / CONFIG, to_json(experiment.config))
     write_spec(directory, experiment.dataset.spec)
     experiment.normalization.save(directory / NORMALIZATION)
     structure = jax.tree.structure(abstract_state(experiment))
@@ -76,10 +88,9 @@ def write_member(workdir: Path, member: Member, result: dict[str, Any]) -> None:
             own = jax.tree.unflatten(structure, jax.tree.leaves(state))
             checkpoints.save(step, own, metrics)
     with Writers(directory, -1) as writers:
-        for row in read_rows(workdir / METRICS):
+        for row in rows:
             if own_row := row["members"][member.number]:
                 writers.write(_own(row, own_row))
-    write_json(directory / RESULT, result)
 
 
 def _own(row: Row, own: Row) -> Row:
