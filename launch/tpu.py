@@ -1,15 +1,16 @@
 """Runs a training or a sweep on a Cloud TPU VM, through gcloud.
 
-    python -m launch.tpu --name=vgg --zone=us-west4-a --type=v5litepod-8 --bucket=gs://MINE/runs
+    python -m launch.tpu --name=vgg --zone=us-west4-a --type=v5litepod-8 --bucket=gs://mine/runs
         [--spot] [--project=P] [--keep] [--dry_run] -- experiments.train --config=vgg_cifar
 
 --dry_run prints the script and runs nothing. It makes the VM, copies the commit that is checked out
 here to it, installs it, and runs the command; the run directory, with the log, is copied to
 BUCKET/NAME every minute. A connection that is lost leaves the run going, and the same command
 watches it again; of a spot VM that was taken away it makes another, which fetches the bucket's copy
-and goes on from its last checkpoint. At the end the VM is deleted, unless --keep. The type must be
-of a single host (v5litepod-8, v6e-8 and smaller): one process drives all chips. What was run is in
-launched/NAME.
+and goes on from its last checkpoint. At the end the VM is deleted, unless --keep; where the bucket
+does not take the run the VM stays, with exit code 255, and the same command tries again. The type
+must be of a single host (v5litepod-8, v6e-8 and smaller): one process drives all chips. What was
+run is in launched/NAME.
 """
 
 import json
@@ -39,7 +40,7 @@ _DRY_RUN = flags.DEFINE_boolean("dry_run", False, "print the script, run nothing
 _ARCHIVE = "cnn_jax.tar.gz"
 _HOME = PurePosixPath("run")  # on the VM, in the user's home
 _LOG = _HOME / "launch.log"
-_LOST = 255  # ssh's code for a connection that failed
+_LOST = 255  # ssh's code for a connection that failed; a run that can't be copied ends with it too
 
 
 def main(argv: Sequence[str]) -> int | None:
@@ -64,13 +65,15 @@ def render(words: Sequence[str]) -> str:
     Raises:
       LaunchError: something is missing or wrong.
     """
-    for flag, what in ((_NAME, "the VM's"), (_ZONE, "where it is"), (_BUCKET, "gs://MINE/runs")):
+    for flag, what in ((_NAME, "the VM's"), (_ZONE, "where it is"), (_BUCKET, "gs://mine/runs")):
         if not flag.value:
             raise LaunchError(f"--{flag.name} is missing: {what}")
     if not re.fullmatch(r"[a-z]([-a-z0-9]{0,60}[a-z0-9])?", _NAME.value):
         raise LaunchError(f"--name={_NAME.value}: a VM's name has a-z, 0-9 and -, from a letter on")
     if not re.match(r"gs://[a-z0-9]", _BUCKET.value):
-        raise LaunchError(f"--bucket={_BUCKET.value} is no bucket; it begins with gs://NAME")
+        raise LaunchError(
+            f"--bucket={_BUCKET.value} is no bucket; it begins with gs://NAME, in small letters"
+        )
     (command,) = job.tasks(words, _HOME, 1)
     return script(
         name=_NAME.value,
@@ -166,7 +169,7 @@ def job_on_the_vm(command: Sequence[str], kept: str) -> str:
             f"while [ $code -eq {STOPPED} ]; do",
             f"  code=0; venv/bin/python {shlex.join(words)} || code=$?",
             "done",
-            f"kill $copying; {copy}; exit $code",
+            f"kill $copying; {copy} || code={_LOST}; exit $code",
         ]
     )
 

@@ -57,6 +57,27 @@ def test_what_runs_on_the_vm_is_bash(write):
     subprocess.run(["bash", "-n", "-c", text], check=True)
 
 
+def _program(path, *lines):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(["#!/bin/sh", *lines, ""]))
+    path.chmod(0o755)
+
+
+@pytest.mark.parametrize(("copied", "code"), [(True, 0), (False, 255)])
+def test_a_vm_whose_run_the_bucket_does_not_take_is_not_to_be_deleted(tmp_path, copied, code):
+    # What is copied meanwhile may fail; of the last copy all depends.
+    _program(tmp_path / "bin/gcloud", '[ "$2" = ls ] && exit 1', f"exit {int(not copied)}")
+    for name in (".local/bin/uv", "venv/bin/python"):
+        _program(tmp_path / name)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/launch.log").touch()
+    subprocess.run(["tar", "-czf", "cnn_jax.tar.gz", "-T", "/dev/null"], cwd=tmp_path, check=True)
+    text = job_on_the_vm(["python", "-m", "experiments.train"], "gs://mine/runs/vgg")
+    environment = {"PATH": f"{tmp_path}/bin:/usr/bin:/bin", "HOME": str(tmp_path)}
+    done = subprocess.run(["bash", "-c", text], cwd=tmp_path, env=environment, check=False)
+    assert (done.returncode, (tmp_path / "code").read_text()) == (code, f"{code}\n")
+
+
 def test_a_dry_run_prints_the_script_and_calls_nothing(fake_place):
     (answer,) = run_all("tpu", [[*LINE, "--dry_run", *TRAIN]], cwd=fake_place)
     assert answer.code == 0, answer.err
