@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from functools import reduce
 from pathlib import Path
+from typing import Any
 
 import absl.logging
 import jax
@@ -136,6 +137,17 @@ def _quieten() -> None:
     if not flags.FLAGS["verbosity"].present:
         absl.logging.set_verbosity(absl.logging.FATAL)
         logging.getLogger("jax._src.xla_bridge").setLevel(logging.WARNING)
+    sys.unraisablehook = _say_unraisable
+
+
+def _say_unraisable(problem: Any) -> None:
+    """Says what Python can raise to none, but not that a write comes too late: hundreds may.
+
+    Where one array of a checkpoint finds no room, Orbax ends and says so; the others' answers go
+    on reaching a loop that it has closed.
+    """
+    if str(problem.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(problem)
 
 
 def _keep_compiled() -> None:
