@@ -123,11 +123,14 @@ class Checkpoints:
 
     @contextlib.contextmanager
     def _telling(self) -> Iterator[None]:
-        """Turns what Orbax raises into SaveError; removes the half checkpoint, to make room."""
+        """Turns what Orbax raises into SaveError; removes half checkpoints, to make room.
+
+        All there are: into that of a save which has failed its threads may write a while longer.
+        """
         try:
             yield
         except (OSError, ValueError) as error:  # TensorStore tells of a full disk as a ValueError
-            for path in self._directory.glob(f"{self._saving}.orbax-checkpoint-tmp*"):
+            for path in self._directory.glob("*.orbax-checkpoint-tmp*"):
                 shutil.rmtree(path, ignore_errors=True)
             reason = str(error).partition(" [")[0].rpartition(": ")[2]
             raise SaveError(

@@ -6,7 +6,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from cnn_jax.errors import InputError
 from cnn_jax.placement import replicated
-from cnn_jax.training.checkpoint import Checkpoints, abstract
+from cnn_jax.training.checkpoint import Checkpoints, SaveError, abstract
 from cnn_jax.training.parallel import make_mesh
 
 
@@ -52,6 +52,19 @@ def test_a_state_comes_back_as_it_was(directory):
     for old, new in zip(jax.tree.leaves(state), jax.tree.leaves(again), strict=True):
         assert (new.dtype, new.sharding) == (old.dtype, sharding)
         np.testing.assert_array_equal(new, old)
+
+
+def test_a_save_that_fails_makes_room_of_all_half_checkpoints(directory, monkeypatch):
+    def save(*_, **__):
+        raise OSError("the disk is full")
+
+    for step in (3, 5):
+        (directory / f"{step}.orbax-checkpoint-tmp").mkdir(parents=True)
+    with Checkpoints(directory, read_only=True) as checkpoints:  # else Orbax removes them, too
+        monkeypatch.setattr(checkpoints._manager, "save", save)
+        with pytest.raises(SaveError, match="step 5"):
+            checkpoints.save(5, _state())
+    assert _steps(directory) == set()
 
 
 def test_a_state_comes_back_on_other_devices(directory):
