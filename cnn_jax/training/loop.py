@@ -148,8 +148,7 @@ def _train(
                     run.hold(step, state, sums)
                 pending, since = [], _train_seconds(clock)
             if stop:
-                stopped = f"stopped by {stop} at step {step}"
-                session.saving.stop(stopped, experiment.steps, session.workdir)
+                session.saving.stop(stop, step, experiment.steps, session.workdir)
     return state
 
 

@@ -56,13 +56,16 @@ class Saving:
         with self._clock.stage("checkpoint"), self.heeding_errors():
             self._checkpoints.wait()
 
-    def stop(self, stopped: str, steps: int, workdir: Path) -> NoReturn:
+    def stop(self, reason: str, step: int, steps: int, workdir: Path) -> NoReturn:
         """Ends a run once its last save is through; one that is lost is an error in any config."""
+        stopped = f"stopped by {reason} at step {step}"
         try:
             with self._clock.stage("checkpoint"):
                 self._checkpoints.wait()
         except SaveError as error:
             raise RunError(f"{stopped}, not saved: {error}") from error
+        if self._checkpoints.latest != step:  # it failed when it was begun, and that was told
+            raise RunError(f"{stopped}, not saved; earlier checkpoints are kept")
         raise Stopped(
             f"{stopped} of {steps}, saved; the same command with --workdir={workdir} goes on"
         )
