@@ -168,20 +168,36 @@ def _by_a_column_more(
     return _stock(a, b, wanted=wanted, shapes=wider, geometry=geometry)[:, :, :-1]
 
 
-def _convolve_rows(x: Array, kernel: Array, *, geometry: Geometry) -> Array:
+def _along_rows(a: Array, b: Array, *, wanted: int, shapes: tuple, geometry: Geometry) -> Array:
+    rows = _rows_gathered if wanted == Y else _rows
+    conv = partial(_convolve_rows, rows=rows)
+    return _derived(conv, a, b, wanted=wanted, shapes=shapes, geometry=geometry)
+
+
+def _convolve_rows(x: Array, kernel: Array, *, geometry: Geometry, rows: Callable) -> Array:
     """Convolves in one dimension, the window's rows side by side."""
-    pairs, (fh, fw, _, outputs) = geometry.pairs, kernel.shape
+    pairs, (fh, fw, channels, outputs) = geometry.pairs, kernel.shape
     height, width = cpu_patches.output_sizes(x.shape, (fh, fw), pairs)
     x = jnp.pad(x, ((0, 0), *pairs, (0, 0)))
-    rows = jnp.concatenate([x[:, i : i + height] for i in range(fh)], -1)
     y = lax.conv_general_dilated(
-        rows.reshape(len(x), -1, rows.shape[-1]),
+        rows(x, height, fh).reshape(len(x), -1, fh * channels),
         kernel.swapaxes(0, 1).reshape(fw, -1, outputs),
         (1,),
         ((0, fw - 1),),
         dimension_numbers=("NWC", "WIO", "NWC"),
     )
     return y.reshape(len(x), height, -1, outputs)[:, :, :width]
+
+
+def _rows(x: Array, height: int, fh: int) -> Array:
+    """Returns the rows that each row of the output sees as channels, (N, OH, W, fh × C)."""
+    return jnp.concatenate([x[:, i : i + height] for i in range(fh)], -1)
+
+
+def _rows_gathered(x: Array, height: int, fh: int) -> Array:
+    """Returns the same as (N, OH, W, fh, C); not to be transposed."""
+    seen = sum(lax.broadcasted_iota(jnp.int32, (height, fh), axis) for axis in range(2))
+    return x.at[:, seen].get(mode="promise_in_bounds").swapaxes(2, 3)
 
 
 def _sum_taps(x: Array, kernel: Array, *, geometry: Geometry) -> Array:
@@ -197,7 +213,6 @@ def _sum_taps(x: Array, kernel: Array, *, geometry: Geometry) -> Array:
     return computed_once(reduce(jnp.add, terms))
 
 
-_along_rows = partial(_derived, _convolve_rows)
 _by_taps = partial(_derived, _sum_taps)
 
 

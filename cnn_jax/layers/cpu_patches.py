@@ -31,7 +31,7 @@ def forward(
     (1, 2, 2, 8)
     """
     most = images_in_cache(x.shape, kernel.shape, pairs)
-    return map_blocks(lambda block: _convolve(block, kernel, pairs), x, most=most)
+    return map_blocks(lambda block: _convolve(block, kernel, pairs, _gathered), x, most=most)
 
 
 def input_gradient(
@@ -43,7 +43,8 @@ def input_gradient(
 
     def run(block: Array) -> Array:
         images = jax.ShapeDtypeStruct((len(block), *image), block.dtype)
-        return jax.linear_transpose(lambda x: _convolve(x, kernel, pairs), images)(block)[0]
+        convolve = lambda x: _convolve(x, kernel, pairs, _patches)
+        return jax.linear_transpose(convolve, images)(block)[0]
 
     return map_blocks(run, y, most=images_in_cache((len(y), *image), kernel.shape, pairs))
 
@@ -64,7 +65,7 @@ def kernel_gradient(
         # XLA transposes the first operand: short patches are cut so, else the outputs are smaller.
         if short:
             return _places(x, window, pairs, band) @ y
-        patches = _patches(x, window, pairs, band)
+        patches = _gathered(x, window, pairs, band)
         return jnp.tensordot(y, patches.reshape(len(y), -1), (0, 0)).T
 
     total = sum_blocks(run, (x, y), most=images_in_cache(x.shape, shape, pairs))
@@ -145,10 +146,10 @@ def _banded(kernel: Array, band: int) -> Array:
     return jnp.stack(shifted, axis=3).reshape(-1, band * kernel.shape[-1])
 
 
-def _convolve(x: Array, kernel: Array, pairs: Pairs) -> Array:
+def _convolve(x: Array, kernel: Array, pairs: Pairs, patches: Callable) -> Array:
     band, outputs = _band(*kernel.shape[2:]), kernel.shape[-1]
     height, width = output_sizes(x.shape, kernel.shape[:2], pairs)
-    y = _patches(x, kernel.shape[:2], pairs, band) @ _banded(kernel, band)
+    y = patches(x, kernel.shape[:2], pairs, band) @ _banded(kernel, band)
     return y.reshape(len(x), height, -1, outputs)[:, :, :width]
 
 
@@ -164,6 +165,33 @@ def _patches(x: Array, window: Sequence, pairs: Pairs, band: int) -> Array:
     cuts = [cut.reshape(n, x.shape[1], count, band * c) for cut in cuts]
     rows = jnp.concatenate(cuts, -1)[..., : length * c]
     return jnp.concatenate([rows[:, i : i + height] for i in range(window[0])], -1)
+
+
+def _gathered(x: Array, window: Sequence, pairs: Pairs, band: int) -> Array:
+    """Returns the same patches, of which each row is copied in one piece.
+
+    Not to be transposed: the gradient of a gather is a scatter.
+    """
+    c = x.shape[-1]
+    length = (band + window[1] - 1) * c
+    if length % 8 and length not in (4, 12):  # XLA copies number by number
+        return _patches(x, window, pairs, band)
+    height, width = output_sizes(x.shape, window, pairs)
+    count, (left, right) = math.ceil(width / band), pairs[1]
+    room = (pairs[0], (left, right + count * band - width))
+    if any(map(any, room)):
+        x = computed_once(jnp.pad(x, ((0, 0), *room, (0, 0))))
+    row, piece, tap = (
+        lax.broadcasted_iota(jnp.int32, (height, count, window[0]), axis) for axis in range(3)
+    )
+    y = lax.gather(
+        x.reshape(*x.shape[:2], -1),
+        jnp.stack([row + tap, piece * (band * c)], -1),
+        lax.GatherDimensionNumbers((0, 4), (1,), (1, 2)),
+        (len(x), 1, length),
+        mode="promise_in_bounds",
+    )
+    return y.reshape(len(x), height, count, -1)
 
 
 def _places(x: Array, window: Sequence, pairs: Pairs, band: int) -> Array:

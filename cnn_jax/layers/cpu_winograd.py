@@ -48,7 +48,6 @@ _OF_PRODUCT = (
     (0, 1, -1, 8, -8, 1),
 )
 _OF_OUTPUT = tuple(zip(*_OF_PRODUCT, strict=True))  # the transposes, for the gradient
-_TO_KERNEL = tuple(zip(*_OF_KERNEL, strict=True))
 
 
 def suits(sizes: Sequence) -> bool:
@@ -98,16 +97,14 @@ def kernel_gradient(
     most = max(2, tiles // _count(sizes))
     most = len(x) if len(x) <= 2 * most else most  # a loop of two turns is not worth it
     total = sum_blocks(run, (x, y), most=most)
-    rows = _combined(_TO_KERNEL, list(total.reshape(6, 6, *total.shape[1:])))
-    return jnp.stack([jnp.stack(_combined(_TO_KERNEL, list(row))) for row in rows])
+    return jnp.tensordot(_of_kernel(x.dtype).T, total, 1).reshape(3, 3, *total.shape[1:])
 
 
 def _convolve(x: Array, kernel: Array, pairs: Pairs, *, contract: int) -> Array:
     """Convolves x with a kernel whose channels are its third axis or, to `contract` 2, its last."""
     sizes = output_sizes(x.shape, (3, 3), pairs)
-    # Sums of parts, as everywhere here: products with small matrices take ten times as long.
-    columns = jnp.stack(_combined(_OF_KERNEL, list(kernel.swapaxes(0, 1))))
-    matrices = jnp.concatenate(_combined(_OF_KERNEL, [columns[:, i] for i in range(3)]))
+    taps = kernel.reshape(9, *kernel.shape[2:])
+    matrices = jnp.tensordot(_of_kernel(x.dtype), taps, 1)
 
     def run(block: Array) -> Array:
         products = _batched(_image_tiles(block, sizes, pairs), matrices, contract=(2, contract))
@@ -115,6 +112,15 @@ def _convolve(x: Array, kernel: Array, pairs: Pairs, *, contract: int) -> Array:
 
     most = _ROOM // (_count(sizes) * max(kernel.shape[2:]))
     return map_blocks(run, x, most=most)
+
+
+def _of_kernel(dtype: jnp.dtype) -> Array:
+    """Returns what transforms a kernel in both dimensions, (36, 9).
+
+    As one product, unlike the transforms of images, which are sums: a kernel has few numbers.
+    """
+    matrix = jnp.array(_OF_KERNEL, dtype)
+    return jnp.kron(matrix, matrix)
 
 
 def _image_tiles(x: Array, sizes: Sequence, pairs: Pairs) -> Array:

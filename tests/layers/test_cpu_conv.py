@@ -356,6 +356,27 @@ def test_the_kernels_gradient_of_short_and_of_long_patches(shape, outputs):
     assert_close(cpu_patches.kernel_gradient(x, dy, pairs), pull(dy)[0])
 
 
+@pytest.mark.parametrize(
+    "shape, window, outputs, copied",
+    [
+        ((3, 5, 6, 1), (5, 5), 6, True),  # bands of 4 outputs, 8 numbers
+        ((2, 4, 9, 3), (3, 3), 16, True),  # of 2, 12 numbers
+        ((2, 3, 4, 8), (2, 3), 8, True),  # one output, 24 numbers
+        ((3, 5, 6, 3), (3, 3), 6, False),
+        ((2, 3, 4, 9), (2, 3), 9, False),
+    ],
+)
+@pytest.mark.parametrize("pairs", [((1, 0), (0, 2)), ((0, 0), (0, 0))])
+def test_patches_of_kind_lengths_are_copied_in_rows(shape, window, outputs, copied, pairs):
+    x = jnp.asarray(random(*shape))
+    kernel = jnp.asarray(random(*window, shape[-1], outputs, seed=1))
+    x = jnp.pad(x, ((0, 0), (2, 2), (2, 2), (0, 0)))
+    conv = lambda x: cpu_patches.forward(x, kernel, pairs)
+    assert ("gather" in lowered(conv, x)) == copied
+    assert_close(conv(x), stock(x, kernel, pairs))
+    assert_close(jax.vmap(conv)(jnp.stack([x, -x]))[1], -stock(x, kernel, pairs))
+
+
 def test_gradient_of_a_gradient(way):
     x, kernel = jnp.asarray(random(2, 4, 4, 2)), jnp.asarray(random(3, 3, 2, 2, seed=1))
     pairs = ((1, 1), (1, 1))
