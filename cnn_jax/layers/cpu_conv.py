@@ -136,6 +136,7 @@ def _by_products(
     return run(a, b, geometry.pairs)
 
 
+_in_steps = partial(_derived, cpu_patches.strided)
 _by_patches = partial(_by_products, cpu_patches)
 _by_winograd = partial(_by_products, cpu_winograd)
 
@@ -223,8 +224,9 @@ def _way_on_cpu(wanted: int, shapes: tuple, geometry: Geometry) -> Callable:
     convolution. Groups: 2 to 9, the kernel's gradient 10 to 500; depthwise: 20 to 170, the kernel's
     gradient 9 to 17. One pixel as a product: 1 to 3, the kernel's gradient with strides 5 to 11.
     Strides by folding, without zeros or to 3×3: 1.2 to 2, the kernel's gradient 2 to 11; by phases:
-    the kernel's gradient 1.1 to 5, the input's 1 to 2. Dilation: 1 to 1.8, the kernel's gradient 4
-    to 5. Volumes: 3 to 30, with strides or groups up to 800; sequences with groups: 1.3 to 70.
+    the kernel's gradient 1.1 to 5, the input's 1 to 2; in steps: the output 1 to 1.9. Dilation: 1
+    to 1.8, the kernel's gradient 4 to 5. Volumes: 3 to 30, with strides or groups up to 800;
+    sequences with groups: 1.3 to 70.
     """
     window = shapes[KERNEL][:-2]
     if len(window) != 2:
@@ -243,7 +245,9 @@ def _way_on_cpu(wanted: int, shapes: tuple, geometry: Geometry) -> Callable:
     tiled = folded == (3, 3) and cpu_winograd.suits(shapes[Y][1:3])
     if window == geometry.strides or (tiled and cpu_patches.few(*shapes[KERNEL][2:])):
         return _by_folding
-    return _stock if wanted == Y else _by_phases
+    if wanted != Y:
+        return _by_phases
+    return _in_steps if cpu_patches.strided_suits(shapes[KERNEL]) else _stock
 
 
 def _plain_way_on_cpu(wanted: int, shapes: tuple, pairs: Pairs) -> Callable:
@@ -310,7 +314,8 @@ def _compute_on_cpu(*operands: Array, mapped: tuple, **parameters: Any) -> Array
         return way(*operands, **parameters)
     # XLA's own are slow both with many kernels, as a grouped convolution, and inside a loop.
     if not geometry.is_plain or way in (_as_product, _by_taps, _by_planes):
-        way = _by_phases if way is _stock and geometry.groups == 1 else way
+        unmapped = way is _in_steps or (way is _stock and geometry.groups == 1)
+        way = _by_phases if unmapped else way
         return _compute(way, *operands, mapped=mapped, **parameters)
     way = _by_winograd if way is _by_winograd else _by_patches
     x, kernel, _ = parameters["shapes"]

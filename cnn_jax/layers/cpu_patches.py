@@ -14,6 +14,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from cnn_jax.layers.arithmetic import Pairs
+from cnn_jax.layers.conv_primitive import Geometry
 from cnn_jax.layers.cpu_fence import computed_once
 
 _FEW = 8  # channels, of input or output: below, bands
@@ -32,6 +33,41 @@ def forward(
     """
     most = images_in_cache(x.shape, kernel.shape, pairs)
     return map_blocks(lambda block: _convolve(block, kernel, pairs, _gathered), x, most=most)
+
+
+def strided(
+    x: Float[Array, "n h w c"], kernel: Float[Array, "fh fw c c_out"], geometry: Geometry
+) -> Float[Array, "n oh ow c_out"]:
+    """Convolves images with a kernel after zero padding, with any strides.
+
+    >>> import jax.numpy as jnp
+    >>> from cnn_jax.layers import cpu_patches
+    >>> from cnn_jax.layers.conv_primitive import Geometry
+    >>> geometry = Geometry(((0, 0), (0, 0)), strides=(2, 2))
+    >>> cpu_patches.strided(jnp.ones((1, 5, 5, 3)), jnp.ones((3, 3, 3, 8)), geometry).shape
+    (1, 2, 2, 8)
+    """
+    (fh, fw, channels, _), (rows, columns) = kernel.shape, geometry.strides
+    sizes = tuple(geometry.output_sizes(x.shape, (fh, fw)))
+
+    def run(block: Array) -> Array:
+        block = _padded(block, geometry.pairs)
+        patches = _cut(block, sizes, (rows, columns * channels), fh, fw * channels)
+        matrix = kernel.reshape(patches.shape[-1], -1)
+        y = patches.reshape(-1, len(matrix)) @ matrix
+        return y.reshape(len(block), *sizes, -1)
+
+    return map_blocks(run, x, most=_CACHED // math.prod((*sizes, *kernel.shape[:3])))
+
+
+def strided_suits(kernel: Sequence) -> bool:
+    """Tells whether `strided` is fast with a kernel (fh, fw, C, C_out).
+
+    >>> from cnn_jax.layers.cpu_patches import strided_suits
+    >>> strided_suits((3, 3, 64, 128)), strided_suits((3, 3, 3, 64))
+    (True, False)
+    """
+    return not few(*kernel[2:]) and _in_vectors(kernel[1] * kernel[2])
 
 
 def input_gradient(
@@ -174,24 +210,34 @@ def _gathered(x: Array, window: Sequence, pairs: Pairs, band: int) -> Array:
     """
     c = x.shape[-1]
     length = (band + window[1] - 1) * c
-    if length % 8 and length not in (4, 12):  # XLA copies number by number
+    if not _in_vectors(length):
         return _patches(x, window, pairs, band)
     height, width = output_sizes(x.shape, window, pairs)
     count, (left, right) = math.ceil(width / band), pairs[1]
-    room = (pairs[0], (left, right + count * band - width))
-    if any(map(any, room)):
-        x = computed_once(jnp.pad(x, ((0, 0), *room, (0, 0))))
-    row, piece, tap = (
-        lax.broadcasted_iota(jnp.int32, (height, count, window[0]), axis) for axis in range(3)
-    )
-    y = lax.gather(
+    x = _padded(x, (pairs[0], (left, right + count * band - width)))
+    return _cut(x, (height, count), (1, band * c), window[0], length)
+
+
+def _in_vectors(length: int) -> bool:
+    """Tells whether XLA gathers so many neighbours in vectors, and not number by number."""
+    return length % 8 == 0 or length in (4, 12)
+
+
+def _padded(x: Array, pairs: Pairs) -> Array:
+    return computed_once(jnp.pad(x, ((0, 0), *pairs, (0, 0)))) if any(map(any, pairs)) else x
+
+
+def _cut(x: Array, sizes: tuple[int, int], steps: tuple[int, int], rows: int, length: int) -> Array:
+    """Returns patches (N, *sizes, rows × length) that begin so many rows and numbers apart."""
+    down, across, row = (lax.broadcasted_iota(jnp.int32, (*sizes, rows), axis) for axis in range(3))
+    patches = lax.gather(
         x.reshape(*x.shape[:2], -1),
-        jnp.stack([row + tap, piece * (band * c)], -1),
+        jnp.stack([down * steps[0] + row, across * steps[1]], -1),
         lax.GatherDimensionNumbers((0, 4), (1,), (1, 2)),
         (len(x), 1, length),
         mode="promise_in_bounds",
     )
-    return y.reshape(len(x), height, count, -1)
+    return patches.reshape(len(x), *sizes, -1)
 
 
 def _places(x: Array, window: Sequence, pairs: Pairs, band: int) -> Array:

@@ -124,9 +124,10 @@ def check_any_strides_and_groups(data, way):
     check_drawn(draw, window, (strides, dilations), (groups, channels, outputs), images=3, room=9)
 
 
-@pytest.mark.parametrize(
-    "way", ["_by_phases", "_by_folding", "_as_product", "_by_groups", "_depthwise", "_dilated"]
-)
+STRIDED = ["_by_phases", "_by_folding", "_as_product", "_in_steps"]
+
+
+@pytest.mark.parametrize("way", [*STRIDED, "_by_groups", "_depthwise", "_dilated"])
 def test_any_strides_and_groups_are_xlas_convolution(way, monkeypatch):
     usual, forced = cpu_conv._way_on_cpu, getattr(cpu_conv, way)
 
@@ -377,6 +378,21 @@ def test_patches_of_kind_lengths_are_copied_in_rows(shape, window, outputs, copi
     assert_close(jax.vmap(conv)(jnp.stack([x, -x]))[1], -stock(x, kernel, pairs))
 
 
+@pytest.mark.parametrize("cached", [1, 1 << 20])
+def test_strided_patches_are_copied_in_rows_a_block_at_a_time(cached, monkeypatch):
+    monkeypatch.setattr(cpu_patches, "_CACHED", cached)
+    x, kernel = jnp.asarray(random(3, 6, 7, 8)), jnp.asarray(random(3, 3, 8, 9, seed=1))
+    pairs, strides = ((1, 1), (0, 1)), (2, 3)
+    conv = lambda *a: conv2d(*a, padding=pairs, stride=strides)
+    xlas = lambda *a: stock(*a, pairs, strides)
+    jax.clear_caches()
+    assert "gather" in lowered(conv, x, kernel)
+    assert_close(*jax.jit(lambda *a: [derivatives(f)(*a) for f in (conv, xlas)])(x, kernel))
+    kernels = jnp.stack([kernel, -kernel])
+    assert_close(*(jax.jit(jax.vmap(f, (None, 0)))(x, kernels) for f in (conv, xlas)))
+    jax.clear_caches()
+
+
 def test_gradient_of_a_gradient(way):
     x, kernel = jnp.asarray(random(2, 4, 4, 2)), jnp.asarray(random(3, 3, 2, 2, seed=1))
     pairs = ((1, 1), (1, 1))
@@ -457,10 +473,12 @@ def test_the_way_is_a_matter_of_shape(shape, window, padding, ways):
 
 
 PHASES, FOLDED = (S, *("_by_phases",) * 2), ("_by_folding",) * 3
+IN_STEPS = ("_in_steps", *PHASES[1:])
 MOVING = [
     ((2, 227, 227, 3), (11, 11, 3, 96), Geometry(((0, 0), (0, 0)), (4, 4)), FOLDED),  # AlexNet
     ((2, 224, 224, 3), (7, 7, 3, 64), Geometry(((3, 3), (3, 3)), (2, 2)), PHASES),  # ResNet
-    ((2, 56, 56, 64), (3, 3, 64, 128), Geometry(((1, 1), (1, 1)), (2, 2)), PHASES),
+    ((2, 56, 56, 64), (3, 3, 64, 128), Geometry(((1, 1), (1, 1)), (2, 2)), IN_STEPS),
+    ((2, 9, 9, 50), (3, 3, 50, 64), Geometry(((1, 1), (1, 1)), (2, 2)), PHASES),
     ((2, 56, 56, 64), (1, 1, 64, 128), Geometry(((0, 0), (0, 0)), (2, 2)), ("_as_product",) * 3),
     ((2, 56, 56, 96), (2, 2, 96, 192), Geometry(((0, 0), (0, 0)), (2, 2)), FOLDED),
     ((2, 27, 27, 96), (5, 5, 48, 256), Geometry(((2, 2), (2, 2)), groups=2), ("_by_groups",) * 3),
