@@ -305,7 +305,8 @@ def draw_deep_dream(subject: Subject) -> Pictures:
     pictures = [np.asarray(each) for each in (pixels, *dreams)]
     names = subject.names[:_DREAMT]
     rows = [(name, [each[i] for each in pictures]) for i, name in enumerate(names)]
-    return {"deep_dream": contact_sheet(rows, columns=columns, tile=pixels.shape[1])}
+    tile = max(pixels.shape[1], _tile(pixels.shape[1:], _DREAM_SIDE))
+    return {"deep_dream": contact_sheet(rows, columns=columns, tile=tile)}
 
 
 def _enlarged(pixels: jax.Array, side: int) -> jax.Array:

@@ -14,7 +14,7 @@ WHAT is any of
 and by default all of them. PATTERN is a regular expression that is looked for in the layers' names.
 Images are those of the files, else the first of each of eight classes in the test split; without
 data the pictures that need none are drawn. --steps, --learning_rate, --jitter, --blur,
---total_variation and --nospectrum say how images are made by ascent.
+--total_variation and --nospectrum say how the images of filters and classes are made.
 
     python -m experiments.visualize --what=kernels --image=FILE [--out=FILE]
     python -m experiments.visualize --config=NAME --what=augmentation [--out=FILE]

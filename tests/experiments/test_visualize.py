@@ -4,6 +4,7 @@ import shutil
 import numpy as np
 from PIL import Image
 
+from cnn_jax.data.normalization import Normalization
 from tests.experiments.command import run_all
 
 
@@ -114,6 +115,17 @@ def test_without_data_the_network_alone_is_drawn_and_images_that_are_given(untra
     assert refused.err.count("\n") == 1
     assert others.code == 2
     assert "class 2 of the data is missing, but 2 in the run" in others.err
+
+
+def test_dreams_at_a_size_that_normalisation_holds_are_enlarged_to_be_seen(untrained, tmp_path):
+    run_dir = tmp_path / "run"
+    shutil.copytree(untrained, run_dir)
+    per_pixel = np.full((2, 8, 8, 1), [[[[0.3]]], [[[0.2]]]], np.float32)
+    Normalization("per_pixel", *per_pixel).save(run_dir / "normalization.npz")
+    photograph(tmp_path / "mine.png")
+    line = ["--workdir=run", "--what=deep_dream", "--layer=conv2$", "--image=mine.png"]
+    (answer,) = run_all("visualize", [line], cwd=tmp_path)
+    assert drawn(answer, tmp_path)["deep_dream.png"].shape[0] > 128
 
 
 def test_image_kernels_need_no_run(tmp_path):
