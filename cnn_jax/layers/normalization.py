@@ -9,15 +9,16 @@ from jaxtyping import Array, Float
 
 from cnn_jax.layers.precision import widen
 
+PerChannel = Float[Array, "_"]
 Statistics = tuple[Float[Array, "c"], Float[Array, "c"]]
 
 
 def batch_norm(
     x: Float[Array, "*batch c"],
-    scale: Float[Array, "c"] | None,
-    bias: Float[Array, "c"] | None,
-    mean: Float[Array, "c"],
-    var: Float[Array, "c"],
+    scale: PerChannel | None,
+    bias: PerChannel | None,
+    mean: PerChannel,
+    var: PerChannel,
     *,
     train: bool,
     momentum: float = 0.9,
@@ -43,6 +44,9 @@ def batch_norm(
         axis_name: name of a mapped axis over which the batch is spread; statistics are those of
             the whole batch. Every device must hold the same number of examples.
 
+    Raises:
+        ValueError: if one of the arrays hasn't one number for each channel.
+
     Source: Ioffe and Szegedy 2015, algorithms 1 and 2 (arXiv 1502.03167).
 
     >>> import jax.numpy as jnp
@@ -53,6 +57,7 @@ def batch_norm(
     >>> y.round(2).tolist(), round(mean.item(), 2), round(var.item(), 2)
     ([[-1.0], [1.0]], 0.3, 1.3)
     """
+    _check_channels(x, scale=scale, bias=bias, mean=mean, var=var)
     if not train:
         wide = widen(x)
         distances, zero = wide - _lift(mean, wide), jnp.zeros_like(mean)
@@ -69,12 +74,15 @@ def batch_norm(
 
 def layer_norm(
     x: Float[Array, "*batch c"],
-    scale: Float[Array, "c"] | None,
-    bias: Float[Array, "c"] | None,
+    scale: PerChannel | None,
+    bias: PerChannel | None,
     *,
     epsilon: float = 1e-6,
 ) -> Float[Array, "*batch c"]:
     """Normalises each vector along the last axis, then scales and shifts it; None does neither.
+
+    Raises:
+        ValueError: if scale or bias hasn't one number for each channel.
 
     Source: Ba, Kiros and Hinton 2016 (arXiv 1607.06450).
 
@@ -83,6 +91,7 @@ def layer_norm(
     >>> layer_norm(jnp.array([[1.0, 3.0], [2.0, 8.0]]), None, None).round(2).tolist()
     [[-1.0, 1.0], [-1.0, 1.0]]
     """
+    _check_channels(x, scale=scale, bias=bias)
     own = _moments(x, (-1,))
     y = _normalise(own.distances, own.mean, own.var, scale, bias, epsilon)
     return y.astype(x.dtype)
@@ -90,8 +99,8 @@ def layer_norm(
 
 def group_norm(
     x: Float[Array, "n *spatial c"],
-    scale: Float[Array, "c"] | None,
-    bias: Float[Array, "c"] | None,
+    scale: PerChannel | None,
+    bias: PerChannel | None,
     *,
     groups: int,
     epsilon: float = 1e-6,
@@ -102,7 +111,8 @@ def group_norm(
     entry per channel; None means neither.
 
     Raises:
-        ValueError: if the channels cannot be split into so many groups.
+        ValueError: if the channels cannot be split into so many groups, or scale or bias hasn't one
+            number for each of them.
 
     Source: Wu and He 2018 (arXiv 1803.08494).
 
@@ -111,6 +121,7 @@ def group_norm(
     >>> group_norm(jnp.array([[1.0, 3.0, 20.0, 80.0]]), None, None, groups=2).round(2).tolist()
     [[-1.0, 1.0, -1.0, 1.0]]
     """
+    _check_channels(x, scale=scale, bias=bias)
     channels = x.shape[-1]
     if groups < 1 or channels % groups:
         raise ValueError(f"{channels} channels cannot be split into {groups} groups")
@@ -211,6 +222,19 @@ def _normalise(
     if bias is not None:
         offset = offset + _lift(bias, distances)
     return distances * factor + offset
+
+
+def _check_channels(x: Array, **given: Array | None) -> None:
+    """Raises ValueError for an array that isn't one number per channel: it might fit all the same.
+
+    Of one number alone, all channels would share it.
+    """
+    for name, array in given.items():
+        if array is not None and array.shape != x.shape[-1:]:
+            raise ValueError(
+                f"{name} of shape {array.shape} does not fit an input of shape {x.shape}: it needs "
+                f"one number for each of {x.shape[-1]} channels"
+            )
 
 
 def _lift(statistic: Array, x: Array) -> Array:

@@ -1,3 +1,5 @@
+from functools import partial
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -173,6 +175,21 @@ def test_group_norm_standardises_each_group(shape, groups):
 def test_group_norm_refuses_groups_that_do_not_divide(groups):
     with pytest.raises(ValueError, match=f"6 channels cannot be split into {groups}"):
         layers.group_norm(jnp.zeros((1, 2, 6)), None, None, groups=groups)
+
+
+@pytest.mark.parametrize("size", [1, 3])
+@pytest.mark.parametrize("name", ["scale", "bias", "mean", "var"])
+def test_norms_refuse_anything_but_one_number_for_each_channel(name, size):
+    wrong = {name: jnp.ones(size)}
+    x, right = jnp.zeros((2, 4, 6)), {"scale": None, "bias": None}
+    statistics = {"mean": jnp.zeros(6), "var": jnp.ones(6)}
+    calls = [partial(layers.batch_norm, x, **right | statistics | wrong, train=True)]
+    if name in right:
+        calls.append(partial(layers.layer_norm, x, **right | wrong))
+        calls.append(partial(layers.group_norm, x, **right | wrong, groups=2))
+    for call in calls:
+        with pytest.raises(ValueError, match=rf"{name} of shape \({size},\) .* each of 6 channels"):
+            call()
 
 
 @pytest.mark.parametrize("channels, size", [(7, 5), (2, 5), (4, 3), (3, 1)])
