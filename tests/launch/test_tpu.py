@@ -64,19 +64,34 @@ def _program(path, *lines):
     path.chmod(0o755)
 
 
+def _on_a_vm(place, gcloud):
+    """Runs the job where gcloud and the installed programs are fakes; returns its exit code."""
+    _program(place / "bin/gcloud", *gcloud)
+    for name in (".local/bin/uv", "venv/bin/python"):
+        _program(place / name, f'echo "$*" >> {place}/{name.rpartition("/")[2]}')
+    (place / "run").mkdir()
+    (place / "run/launch.log").touch()
+    subprocess.run(["tar", "-czf", "cnn_jax.tar.gz", "-T", "/dev/null"], cwd=place, check=True)
+    text = job_on_the_vm(["python", "-m", "experiments.train"], "gs://mine/runs/vgg")
+    environment = {"PATH": f"{place}/bin:/usr/bin:/bin", "HOME": str(place)}
+    done = subprocess.run(["bash", "-c", text], cwd=place, env=environment, check=False)
+    assert (place / "code").read_text() == f"{done.returncode}\n"
+    return done.returncode
+
+
+_EMPTY = '[ "$2" = ls ] && echo "One or more URLs matched no objects." >&2 && exit 1'
+
+
 @pytest.mark.parametrize(("copied", "code"), [(True, 0), (False, 255)])
 def test_a_vm_whose_run_the_bucket_does_not_take_is_not_to_be_deleted(tmp_path, copied, code):
     # What is copied meanwhile may fail; of the last copy all depends.
-    _program(tmp_path / "bin/gcloud", '[ "$2" = ls ] && exit 1', f"exit {int(not copied)}")
-    for name in (".local/bin/uv", "venv/bin/python"):
-        _program(tmp_path / name)
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run/launch.log").touch()
-    subprocess.run(["tar", "-czf", "cnn_jax.tar.gz", "-T", "/dev/null"], cwd=tmp_path, check=True)
-    text = job_on_the_vm(["python", "-m", "experiments.train"], "gs://mine/runs/vgg")
-    environment = {"PATH": f"{tmp_path}/bin:/usr/bin:/bin", "HOME": str(tmp_path)}
-    done = subprocess.run(["bash", "-c", text], cwd=tmp_path, env=environment, check=False)
-    assert (done.returncode, (tmp_path / "code").read_text()) == (code, f"{code}\n")
+    assert _on_a_vm(tmp_path, [_EMPTY, f"exit {int(not copied)}"]) == code
+    assert (tmp_path / "python").read_text() == "-m experiments.train\n"
+
+
+def test_a_run_does_not_begin_anew_where_the_bucket_can_not_be_looked_into(tmp_path):
+    assert _on_a_vm(tmp_path, ['[ "$2" = ls ] && echo "no permission" >&2 && exit 1']) == 1
+    assert not (tmp_path / "python").exists()
 
 
 def test_a_dry_run_prints_the_script_and_calls_nothing(fake_place):
