@@ -85,11 +85,12 @@ def run(trials: Trials, where: Sequence[Place], command: str) -> None:
         workers have been stopped with their checkpoints, and what was finished is kept.
     """
     try:
-        with Display(trials) as display, _stopped_by_signals(trials):
-            failure = _drive(trials, where, display)
-        if isinstance(failure, _LOST):
-            raise failure
-        leave_results(trials, command)
+        with _stopped_by_signals(trials):
+            with Display(trials) as display:
+                failure = _drive(trials, where, display)
+            if isinstance(failure, _LOST):
+                raise failure
+            leave_results(trials, command)
     except _LOST as error:
         raise _unreachable(error) from error
     if failure:

@@ -148,6 +148,14 @@ def test_a_sweep_that_is_stopped_saves_and_goes_on(fake_train):
     assert starts(fake_train) == {"0000/seed_0": 2, "0001/seed_0": 2, "0002/seed_0": 1}
 
 
+def test_ctrl_c_while_the_results_are_written_lets_them_be_written(fake_train, no_page):
+    trials = run(settings(fake_train))
+    interrupt = lambda *arguments: os.kill(os.getpid(), signal.SIGINT)
+    no_page.setattr("launch.pool.write_page", interrupt)
+    pool.run(trials, [Place()], "")
+    assert trials.stopping
+
+
 def _stop_when_running(trials, count):
     while sum(bool(point.latest) for point in list(trials.running.values())) < count:
         pass
