@@ -5,6 +5,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from experiments import configs
 from tests.experiments.command import run_all as run_experiments
@@ -58,3 +59,18 @@ def test_the_commands_would_start(module, run_all, tmp_path):
     for line, answer in zip(lines, run_all(module.split(".")[1], lines, cwd=tmp_path), strict=True):
         assert answer.code == 0, (line, answer.err)
     assert not list(tmp_path.iterdir())
+
+
+def test_own_images_would_be_trained(tmp_path):
+    for path in (tmp_path / name for name in ("a/1.png", "a/2.png", "b/1.png", "b/2.png")):
+        path.parent.mkdir(exist_ok=True)
+        Image.new("RGB", (40, 50)).save(path)
+    lines = [
+        [word.replace("=DIR", f"={tmp_path}") for word in words if "init_from" not in word]
+        for words in _commands("experiments.train")
+        if "--config.data.dir=DIR" in words
+    ]
+    fit = ["--config.data.test_fraction=0.5", "--config.data.batch_size=2", "--check"]
+    for answer in run_experiments("train", [line + fit for line in lines], cwd=tmp_path):
+        assert answer.code == 0, answer.err
+    assert len(lines) == 2

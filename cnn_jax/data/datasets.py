@@ -82,11 +82,14 @@ def load_dataset(data: Data, *, memory: int | None = None) -> Dataset:
 
 def _source(data: Data) -> ModuleType:
     kind = data.name if data.name in SOURCES else "tfds"
-    defaults = Data()
     for field, kinds in _FIELDS.items():
-        if kind not in kinds and getattr(data, field) != getattr(defaults, field):
+        default = getattr(Data(), field)
+        if kind not in kinds and getattr(data, field) != default:
+            takers = ", ".join("TFDS datasets" if each == "tfds" else each for each in kinds)
+            unset = f", or unset it: --config.data.{field}={default}"
             raise InputError(
                 f"data.{field} is set, but has no meaning for data.name={data.name}; it is for "
-                + ", ".join("TFDS datasets" if each == "tfds" else each for each in kinds)
+                + takers
+                + (unset if isinstance(default, str | int) else "")
             )
     return SOURCES.get(data.name, tfds_source)
