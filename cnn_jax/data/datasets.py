@@ -86,7 +86,7 @@ def _source(data: Data) -> ModuleType:
         default = getattr(Data(), field)
         if kind not in kinds and getattr(data, field) != default:
             takers = ", ".join("TFDS datasets" if each == "tfds" else each for each in kinds)
-            unset = f", or unset it: --config.data.{field}={default}"
+            unset = f". Unset it: --config.data.{field}={default}"
             raise InputError(
                 f"data.{field} is set, but has no meaning for data.name={data.name}; it is for "
                 + takers

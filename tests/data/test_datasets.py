@@ -115,8 +115,8 @@ def test_fields_of_other_sources_are_refused(name, field, value):
 
 
 def test_a_field_of_another_source_can_be_unset_as_the_refusal_says():
-    assert refused("image_folder", test_split="x").endswith("unset it: --config.data.test_split=")
-    assert refused("npz", image_size=8).endswith("unset it: --config.data.image_size=0")
+    assert refused("image_folder", test_split="x").endswith("Unset it: --config.data.test_split=")
+    assert refused("npz", image_size=8).endswith("Unset it: --config.data.image_size=0")
 
 
 def test_a_place_for_made_up_images_is_refused():
