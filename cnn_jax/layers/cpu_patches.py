@@ -7,6 +7,7 @@ multiplied than need be, but by a product of a kind shape and with less to copy.
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -79,7 +80,7 @@ def input_gradient(
 
     def run(block: Array) -> Array:
         images = jax.ShapeDtypeStruct((len(block), *image), block.dtype)
-        convolve = lambda x: _convolve(x, kernel, pairs, _patches)
+        convolve = lambda x: _convolve(x, kernel, pairs, partial(_patches, fence=computed_once))
         return jax.linear_transpose(convolve, images)(block)[0]
 
     return map_blocks(run, y, most=images_in_cache((len(y), *image), kernel.shape, pairs))
@@ -189,8 +190,13 @@ def _convolve(x: Array, kernel: Array, pairs: Pairs, patches: Callable) -> Array
     return y.reshape(len(x), height, -1, outputs)[:, :, :width]
 
 
-def _patches(x: Array, window: Sequence, pairs: Pairs, band: int) -> Array:
-    """Returns (N, H, W, C) as patches (N, OH, bands of outputs, fh × (band + fw - 1) × C)."""
+def _patches(
+    x: Array, window: Sequence, pairs: Pairs, band: int, fence: Callable = lambda rows: rows
+) -> Array:
+    """Returns (N, H, W, C) as patches (N, OH, bands of outputs, fh × (band + fw - 1) × C).
+
+    A fence between a patch's rows and the patches makes two sums of the derivative's one.
+    """
     n, _, w, c = x.shape
     height, width = output_sizes(x.shape, window, pairs)
     count, length = math.ceil(width / band), band + window[1] - 1
@@ -199,7 +205,7 @@ def _patches(x: Array, window: Sequence, pairs: Pairs, band: int) -> Array:
     x = jnp.pad(x, ((0, 0), pairs[0], (low, right), (0, 0)))
     cuts = [x[:, :, j * band : (j + count) * band] for j in range(pieces)]
     cuts = [cut.reshape(n, x.shape[1], count, band * c) for cut in cuts]
-    rows = jnp.concatenate(cuts, -1)[..., : length * c]
+    rows = fence(jnp.concatenate(cuts, -1)[..., : length * c])
     return jnp.concatenate([rows[:, i : i + height] for i in range(window[0])], -1)
 
 

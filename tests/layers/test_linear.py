@@ -1,5 +1,6 @@
 import inspect
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -42,6 +43,25 @@ def test_add_bias_adds_to_the_last_axis():
     x, bias = random(2, 3, 4), random(4, seed=1)
     check_layer(layers.add_bias, (x, bias), x + bias)
     assert layers.add_bias(jnp.ones(3), None).tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("shape", "by_product"),
+    [((3, 5, 8, 6), True), ((2, 3, 4, 1), True), ((2, 3, 4, 8), False), ((2, 3, 6, 6), False)],
+)
+def test_the_gradient_by_a_bias_is_the_sum_over_pixels_however_it_is_computed(shape, by_product):
+    arrays = random(*shape), random(shape[-1], seed=1), random(*shape, seed=2)
+    x, bias, weight = map(jnp.asarray, arrays)
+    f = lambda x, bias: (layers.add_bias(x, bias) ** 2 * weight).sum()
+    jaxpr = str(jax.make_jaxpr(jax.grad(f, argnums=1))(x, bias))
+    assert ("dot_general" in jaxpr) is by_product
+    expected = (2 * (arrays[0] + arrays[1]) * arrays[2]).astype(np.float64).sum((0, 1, 2))
+    for grad in (jax.grad(f, argnums=1), jax.jit(jax.grad(f, argnums=1))):
+        np.testing.assert_allclose(grad(x, bias), expected, rtol=1e-5, atol=1e-5)
+    mapped = jax.jit(jax.vmap(jax.grad(f, argnums=1)))(*(jnp.stack([a, a]) for a in (x, bias)))
+    np.testing.assert_allclose(mapped, [expected] * 2, rtol=1e-5, atol=1e-5)
+    hessian = jax.jit(jax.hessian(f, argnums=1))(x, bias)
+    np.testing.assert_allclose(hessian, np.diag(2 * weight.sum((0, 1, 2))), rtol=1e-5, atol=1e-4)
 
 
 def test_flatten_keeps_the_order_of_c():
