@@ -15,6 +15,7 @@ The directory serves predict, export, visualize and evaluate. Prints one JSON ob
 
 import dataclasses
 import json
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -64,7 +65,7 @@ def main(argv: Sequence[str]) -> None:
     spec = _spec(dataset_spec(config.data))
     model = build_network(config, spec)
     weights = load_weights(Path(_WEIGHTS.value))
-    normalization = _normalization(weights, spec.image_shape[2])
+    normalization = _normalization(weights, spec.image_shape)
     match = _match(weights, variable_shapes(model, spec.image_shape))
     workdir, variables = Path(_WORKDIR.value), match.variables
     write_run(workdir, config, spec=spec, normalization=normalization, variables=variables)
@@ -105,7 +106,7 @@ def _match(weights: Arrays, shapes: PyTree) -> Match:
     return Match(to_variables(own, shapes), pairs)
 
 
-def _normalization(weights: Arrays, channels: int) -> Normalization:
+def _normalization(weights: Arrays, image_shape: tuple[int, int, int]) -> Normalization:
     """Returns the constants of the command line, else the file's, else ImageNet's."""
     stored = {
         name.removeprefix(CONSTANTS): each
@@ -114,7 +115,8 @@ def _normalization(weights: Arrays, channels: int) -> Normalization:
     }
     given = _MEAN.value is not None or _STD.value is not None
     if {"mean", "std"} <= stored.keys() and not given:
-        return Normalization("zca" if "whitening" in stored else "mean_std", **stored)
+        return _of_file(stored, image_shape)
+    channels = image_shape[2]
     if channels != len(IMAGENET_MEAN) and not (_MEAN.value and _STD.value):
         raise InputError(
             f"the default --mean and --std are ImageNet's, of {len(IMAGENET_MEAN)} channels; the "
@@ -125,6 +127,21 @@ def _normalization(weights: Arrays, channels: int) -> Normalization:
     if not (std > 0).all():
         raise InputError(f"--std is {std.ravel().tolist()}; each must be above 0")
     return Normalization("mean_std", mean, std)
+
+
+def _of_file(stored: Arrays, image_shape: tuple[int, int, int]) -> Normalization:
+    size = math.prod(image_shape)
+    one_each = [(1, 1, image_shape[2]), tuple(image_shape)]
+    known = {"mean": one_each, "std": one_each, "whitening": [(size, size)]}
+    for name, constant in stored.items():
+        if constant.shape not in known.get(name, []):
+            raise InputError(
+                f"{CONSTANTS}{name} is {constant.shape} in the file, and not for images of "
+                f"{shape_text(image_shape)}; give --mean and --std"
+            )
+        if not np.isfinite(constant).all() or (name == "std" and not (constant > 0).all()):
+            raise InputError(f"{CONSTANTS}{name} in the file must be finite, a std above 0")
+    return Normalization("zca" if "whitening" in stored else "mean_std", **stored)
 
 
 def _constants(name: str, values: Sequence, channels: int) -> np.ndarray:

@@ -27,7 +27,7 @@ def load_weights(path: Path) -> Arrays:
     Nothing in the file is executed, whatever it is.
 
     Raises:
-      InputError: there is no such file, it is of another kind, or damaged.
+      InputError: there is no such file, it is of another kind, damaged, or holds no numbers.
     """
     readers = {".safetensors": read_safetensors, ".npz": _read_npz, ".pth": read_pth}
     readers[".pt"] = read_pth
@@ -36,7 +36,7 @@ def load_weights(path: Path) -> Arrays:
     if path.suffix not in readers:
         raise InputError(f"{path} is none of {', '.join(readers)}")
     arrays = readers[path.suffix](path)
-    return {name: _widened(array) for name, array in arrays.items()}
+    return {name: _widened(array, f"{path}: {name}") for name, array in arrays.items()}
 
 
 def read_safetensors(path: Path) -> Arrays:
@@ -65,6 +65,9 @@ def _read_npz(path: Path) -> Arrays:
         raise InputError(f"{path} can't be read as .npz: {error}") from error
 
 
-def _widened(array: np.ndarray) -> np.ndarray:
-    low = array.dtype == ml_dtypes.bfloat16 or array.dtype.kind == "f"
-    return array.astype(np.float32) if low else array
+def _widened(array: np.ndarray, name: str) -> np.ndarray:
+    if array.dtype == ml_dtypes.bfloat16 or array.dtype.kind == "f":
+        return array.astype(np.float32)
+    if array.dtype.kind not in "biu":  # .npz files keep bfloat16 as bytes without a meaning
+        raise InputError(f"{name} is of the type {array.dtype}; weights are real numbers")
+    return array

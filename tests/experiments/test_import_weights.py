@@ -44,10 +44,20 @@ def place(tmp_path_factory, arrays):
     own = arrays["resnet18"] | {"normalization/mean": np.full((1, 1, 3), 0.1, np.float32)}
     own |= {"normalization/std": np.full((1, 1, 3), 0.3, np.float32)}
     np.savez(place / "own.npz", **own)
+    for name, constants in CONSTANTS.items():
+        np.savez(place / f"{name}.npz", **own | constants)
+    np.savez(place / "words.npz", **own | {"logits/bias": np.array(["a", "b", "c"])})
     (place / "names.txt").write_text("cat\ndog\n\nfish\n")
     (place / "two.txt").write_text("cat\ndog\n")
     return place
 
+
+# of the normalisation, beside those of "own"
+CONSTANTS = {
+    "small": {"normalization/mean": np.zeros((32, 32, 3), np.float32)},
+    "even": {"normalization/std": np.zeros((1, 1, 3), np.float32)},
+    "more": {"normalization/epsilon": np.ones(1, np.float32)},
+}
 
 RESNET, TO = "--config=resnet18.json", "--workdir=new"
 GRAY = "--config.data.synthetic.image_shape=(64,64,1)"
@@ -56,6 +66,10 @@ LINES = {
     "alexnet": ["--config=alexnet_owt.json", "--weights=alexnet_owt.npz", "--workdir=alexnet"],
     "own": [RESNET, "--weights=own.npz", "--workdir=own"],
     "given": [RESNET, "--weights=own.npz", "--workdir=given", "--mean=0.5", "--std=0.25,0.5,1"],
+    "small": [RESNET, "--weights=small.npz", TO],
+    "even": [RESNET, "--weights=even.npz", TO],
+    "more": [RESNET, "--weights=more.npz", TO],
+    "words": [RESNET, "--weights=words.npz", TO],
     "again": [RESNET, "--weights=resnet18.pth", "--workdir=resnet"],
     "no weights": [RESNET, TO],
     "no workdir": [RESNET, "--weights=resnet18.pth"],
@@ -112,6 +126,10 @@ def test_the_report_says_what_became_what(answers):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
+        ("small", "(32, 32, 3) in the file, and not for images of 64 x 64 x 3; give --mean"),
+        ("even", "normalization/std in the file must be finite, a std above 0"),
+        ("more", "normalization/epsilon is (1,) in the file, and not for images"),
+        ("words", "words.npz: logits/bias is of the type <U1; weights are real numbers"),
         ("again", "resnet holds a run already"),
         ("no weights", "--weights is missing"),
         ("no workdir", "--workdir is missing"),
