@@ -157,9 +157,11 @@ def _keep_compiled() -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
-def define_number(name: str, default: float, text: str, *, least: float = 0.0) -> flags.FlagHolder:
-    """Defines --NAME=NUMBER, which must be finite and at least `least`."""
-    holder = flags.DEFINE_float(name, default, text, lower_bound=least)
+def define_number(
+    name: str, default: float, text: str, *, least: float = 0.0, most: float | None = None
+) -> flags.FlagHolder:
+    """Defines --NAME=NUMBER, which must be finite, at least `least` and at most `most`."""
+    holder = flags.DEFINE_float(name, default, text, lower_bound=least, upper_bound=most)
     flags.register_validator(holder, math.isfinite, "it must be finite")
     return holder
 
