@@ -38,6 +38,7 @@ from cnn_jax.training.parallel import (
     once_options,
 )
 from cnn_jax.training.parameter_paths import check_paths
+from cnn_jax.training.population.members import member_configs
 from cnn_jax.training.state import Purpose, TrainState, create_train_state, key_for
 from cnn_jax.training.transfer import Transfer, read_shapes, read_variables, transfer
 
@@ -216,8 +217,11 @@ def check_new_run(experiment: Experiment) -> None:
             "data.feed=streaming, or train for less"
         )
     check_effect(config)
-    if config.data.augment.saturation and experiment.dataset.spec.image_shape[2] == 1:
-        raise InputError("data.augment.saturation needs colours; these images have 1 channel")
+    gray = experiment.dataset.spec.image_shape[2] == 1
+    for run in member_configs(config) if is_population(config) else [config]:
+        check_effect(run)
+        if run.data.augment.saturation and gray:
+            raise InputError("data.augment.saturation needs colours; these images have 1 channel")
     if config.train.init_from:
         check_source(experiment)
     deciding = {

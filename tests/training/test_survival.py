@@ -21,6 +21,7 @@ from cnn_jax.training.feeding import eval_batches
 from cnn_jax.training.interruption import Stopped
 from cnn_jax.training.loop import train_and_evaluate
 from cnn_jax.training.ownership import own_directory
+from cnn_jax.training.population.run import PopulationRun
 from cnn_jax.training.restore import restore_run
 from cnn_jax.training.run_directory import create_run, locked, read_json
 from cnn_jax.training.setup import build_experiment
@@ -185,6 +186,14 @@ def test_what_would_have_no_effect_is_refused_of_a_new_run(tmp_path):
     config.data.augment.saturation = 0.2  # of the digits, which are gray
     with pytest.raises(InputError, match=r"saturation needs colours; these images have 1 channel"):
         train_and_evaluate(config, tmp_path / "run")
+    for values, message in (
+        ("saturation=0.1,0.2", "saturation needs colours"),
+        ("rand_magnitude=3,9", "rand_magnitude is 3.0, but RandAugment is off"),
+    ):
+        config = tiny_config()
+        config.population.values = f"data.augment.{values}"
+        with pytest.raises(InputError, match=message):
+            train_and_evaluate(config, tmp_path / "run", run_type=PopulationRun)
     with pytest.raises(InputError, match=r"draws 304,000,000,000 examples; .* data.feed=streaming"):
         train_and_evaluate(tiny_config(steps=10**9), tmp_path / "run")
     assert not (tmp_path / "run").exists()
