@@ -45,6 +45,11 @@ def main(argv: Sequence[str]) -> None:
     teacher = load_predictor(Path(_TEACHER.value), which="best")
     if teacher.spec != dataset_spec(config.data):
         raise InputError(f"the run {_TEACHER.value} is of other images: they must be the student's")
+    if teacher.sigmoids:
+        raise InputError(
+            f"the run {_TEACHER.value} was trained with train.loss=binary: the teacher has a "
+            "sigmoid for each class, where distillation takes a softmax of all"
+        )
     if config.train.loss != "cross_entropy" or is_population(config):
         raise InputError("distillation is of one run with train.loss=cross_entropy")
     if config.train.class_weights:

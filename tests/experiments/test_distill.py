@@ -1,6 +1,7 @@
 """The study that the README names, end to end in a shrunken form."""
 
 import json
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,7 @@ import numpy as np
 from cnn_jax.data.normalization import to_unit
 from cnn_jax.training.predictor import load_predictor
 from experiments.distill import divergence, with_logits_of
-from tests.experiments.command import run_all
+from tests.experiments.command import run, run_all
 
 
 def test_the_divergence_is_that_of_the_softened_softmaxes():
@@ -67,3 +68,15 @@ def test_a_student_learns_from_a_finished_run(finished, tmp_path):
     (plain,) = run_all("train", [["--config=student/config.json"]], cwd=tmp_path)
     assert plain.code == 2 and "go on with experiments.distill" in plain.err
     assert not (tmp_path / "other").exists()
+
+
+def test_a_teacher_with_a_sigmoid_for_each_class_is_refused(untrained, tmp_path):
+    shutil.copytree(untrained, tmp_path / "teacher")
+    config = json.loads((untrained / "config.json").read_text())
+    config["train"]["loss"] = "binary"
+    (tmp_path / "teacher" / "config.json").write_text(json.dumps(config))
+    student = ["--config=lenet_digits", "--teacher=teacher", "--workdir=student"]
+    answer = run("distill", *student, "--config.train.steps=1", cwd=tmp_path)
+    assert answer.code == 2 and answer.err.count("\n") == 1, answer.err
+    assert "teacher has a sigmoid for each class" in answer.err
+    assert not (tmp_path / "student").exists()
