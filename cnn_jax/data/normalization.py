@@ -156,5 +156,5 @@ def normalize(
     if normalization.whitening is None:
         return images
     matrix = jnp.asarray(normalization.whitening, images.dtype)
-    flat = images.reshape(len(images), -1)
+    flat = images.reshape(images.shape[0], -1)
     return jnp.matmul(flat, matrix, precision="highest").reshape(images.shape)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from cnn_jax.data.normalization import fit_normalization
 from cnn_jax.errors import RunError
 from cnn_jax.training import export
 from cnn_jax.training.predictor import compile_logits, load_predictor
@@ -19,6 +20,7 @@ needs_flatbuffers = pytest.mark.skipif(
 LINES = {
     "stablehlo": ["--workdir=run", "--format=stablehlo"],
     "safetensors": ["--workdir=run", "--format=safetensors", "--out=new/weights.bin"],
+    "whitening": ["--workdir=zca", "--format=stablehlo"],
     "no workdir": ["--format=safetensors"],
     "no run": ["--workdir=none", "--format=safetensors"],
     "no format": ["--workdir=run"],
@@ -49,6 +51,9 @@ assert calls <= {"shape_assertion"}, calls
 def place(tmp_path_factory, untrained):
     place = tmp_path_factory.mktemp("place")
     shutil.copytree(untrained, place / "run")
+    shutil.copytree(untrained, place / "zca")
+    images = np.random.default_rng(3).integers(0, 256, (7, 8, 8, 1), np.uint8)
+    fit_normalization(images, "zca").save(place / "zca" / "normalization.npz")
     return place
 
 
@@ -98,6 +103,13 @@ def test_weights_and_constants_are_the_runs(place, answers, expected):
     assert described["image_shape"] == [8, 8, 1]
     assert described["config"]["model"]["name"] == "lenet_same"
     assert "HWIO" in described["layout"]["kernels"]
+
+
+@needs_flatbuffers
+def test_whitening_is_in_the_program(answers):
+    answer = answers["whitening"]
+    assert answer.code == 0, answer.err
+    assert json.loads(answer.out)["largest_difference"] < 1e-4
 
 
 @pytest.mark.parametrize(
