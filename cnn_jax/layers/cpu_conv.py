@@ -247,7 +247,7 @@ def _way_on_cpu(wanted: int, shapes: tuple, geometry: Geometry) -> Callable:
         return _by_folding
     if wanted != Y:
         return _by_phases
-    return _in_steps if cpu_patches.strided_suits(shapes[KERNEL]) else _stock
+    return _in_steps if cpu_patches.suits(shapes[KERNEL]) else _stock
 
 
 def _plain_way_on_cpu(wanted: int, shapes: tuple, pairs: Pairs) -> Callable:
@@ -255,7 +255,8 @@ def _plain_way_on_cpu(wanted: int, shapes: tuple, pairs: Pairs) -> Callable:
 
     Measured with jaxlib 0.10.2 on two cores with AVX-512, as factors of time won over XLA's
     convolution. Patches: a window larger than what it slides over, 5 to 80; few channels or few
-    outputs, 1.2 to 10; the kernel's gradient unpadded, 1.3 to 5, and of many channels, 1 to 3. Tap
+    outputs, 1.2 to 10; small unpadded images, whose rows would lose much, 1.3 over those along
+    rows; the kernel's gradient unpadded, 1.3 to 5, and of many channels, 1 to 3. Tap
     by tap, where taps, channels and outputs are few: 1.2 to 2.8 over patches. Winograd's: the
     kernel's gradient, 1 to 8; the output, 1 to 5; the input's gradient padded, 1 to 3, unpadded and
     of many channels, 1 to 2. Along rows: the output unpadded and wider than the input, 1.3 to 3,
@@ -286,7 +287,10 @@ def _plain_way_on_cpu(wanted: int, shapes: tuple, pairs: Pairs) -> Callable:
         return _along_rows
     if wanted == X or not unpadded or channels < 16:
         return _stock
-    return _along_rows if outputs > channels else _by_a_column_more
+    if outputs <= channels:
+        return _by_a_column_more
+    dropped = shapes[X][2] >= 1.25 * shapes[Y][2]  # a fifth of what is computed along rows
+    return _by_patches if dropped and cpu_patches.suits(shapes[KERNEL]) else _along_rows
 
 
 def _rows_suit(shapes: tuple, unpadded: bool) -> bool:

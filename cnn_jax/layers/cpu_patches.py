@@ -61,11 +61,11 @@ def strided(
     return map_blocks(run, x, most=_CACHED // math.prod((*sizes, *kernel.shape[:3])))
 
 
-def strided_suits(kernel: Sequence) -> bool:
-    """Tells whether `strided` is fast with a kernel (fh, fw, C, C_out).
+def suits(kernel: Sequence) -> bool:
+    """Tells whether patches for a kernel (fh, fw, C, C_out) are quickly had: rows in one piece.
 
-    >>> from cnn_jax.layers.cpu_patches import strided_suits
-    >>> strided_suits((3, 3, 64, 128)), strided_suits((3, 3, 3, 64))
+    >>> from cnn_jax.layers.cpu_patches import suits
+    >>> suits((3, 3, 64, 128)), suits((3, 3, 3, 64))
     (True, False)
     """
     return not few(*kernel[2:]) and _in_vectors(kernel[1] * kernel[2])
