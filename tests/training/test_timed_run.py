@@ -11,7 +11,8 @@ from tests.training.test_computed_parameters import CONFIG
 
 @pytest.mark.usefixtures("optax_promotes")
 def test_a_turn_is_the_run_of_its_seed(tmp_path):
-    config = with_fields(CONFIG, {"data.synthetic.test_examples": 240, "train.pictures": False})
+    quick = {"optim.name": "sgd", "optim.hold_norms": False}  # to compile
+    config = with_fields(CONFIG, {"data.synthetic.test_examples": 60, **quick})
     train = TimedRun(config)
     train.compile()
     whole = train_and_evaluate(with_fields(config, {"seed": 1}), tmp_path)
