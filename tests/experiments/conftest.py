@@ -1,3 +1,7 @@
+import fcntl
+import json
+import shutil
+
 import jax
 import numpy as np
 import pytest
@@ -8,6 +12,7 @@ from cnn_jax.models.registry import build_model, initialize
 from cnn_jax.training.new_run import write_run
 from experiments import configs
 from tests.experiments.command import run
+from tests.forks import Answer
 
 STEPS, EVERY = 150, 15
 ARGUMENTS = [
@@ -21,12 +26,21 @@ ARGUMENTS = [
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory):
-    """The directory of a run of lenet_digits, never interrupted, and what it printed."""
-    workdir = tmp_path_factory.mktemp("finished")
-    answer = run("train", *ARGUMENTS, f"--workdir={workdir}", cwd=workdir)
-    assert answer.code == 0, answer.err
-    return workdir, answer
+def finished(session_dir, tmp_path_factory):
+    """The directory of a run of lenet_digits, never interrupted, and what it printed.
+
+    The worker that comes first trains it; each has a copy of its own.
+    """
+    made, said = session_dir / "finished", session_dir / "finished.json"
+    with open(session_dir / "finished.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not said.exists():
+            answer = run("train", *ARGUMENTS, f"--workdir={made}", cwd=session_dir)
+            assert answer.code == 0, answer.err
+            said.write_text(json.dumps(answer))
+    workdir = tmp_path_factory.mktemp("finished") / "run"
+    shutil.copytree(made, workdir)
+    return workdir, Answer(*json.loads(said.read_text()))
 
 
 @pytest.fixture(scope="session")
