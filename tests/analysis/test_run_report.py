@@ -105,11 +105,11 @@ def test_a_member_that_its_population_ended_says_so(tmp_path, why, said):
 
 
 def test_how_to_make_a_run_again(tmp_path):
-    run = record(workdir=tmp_path / "my run")
+    run = record([], workdir=tmp_path / "my run")
     page, _ = _told(tmp_path, Findings(run))
     assert "from the directory where it was started" in page.text
     assert f"--config={tmp_path}/my run/config.json' --workdir=NEW_DIRECTORY" in page.text
-    page, _ = _told(tmp_path, Findings(record(study="distill")))
+    page, _ = _told(tmp_path, Findings(record([], study="distill")))
     assert "NEW_DIRECTORY" not in page.text and "--config=made_up" in page.text
 
 
@@ -119,13 +119,13 @@ def test_how_to_make_a_run_again(tmp_path):
 def test_large_numbers_of_flops_are_whole(tmp_path, flops, said):
     summary = summarize(build_model("lenet", 5), (28, 28, 1))
     one = dataclasses.replace(summary.rows[0], flops=flops)
-    page, _ = _told(tmp_path, Findings(record(), dataclasses.replace(summary, rows=(one,))))
+    page, _ = _told(tmp_path, Findings(record([]), dataclasses.replace(summary, rows=(one,))))
     assert f" {said} MFLOPs an image" in page.text
 
 
 def test_many_classes_are_folded_away(tmp_path):
     names = [f"class {i}" for i in range(1000)]
-    page, _ = _told(tmp_path, Findings(record(names=names), None, predictions(1000), 20))
+    page, _ = _told(tmp_path, Findings(record([], names=names), None, predictions(1000), 20))
     assert "All 1000 classes" in page.text and "class 999" in page.text
     assert "The 29 classes of the commonest mistakes; the others are added up." in page.text
     assert len(page.all("details")) == 2
@@ -135,7 +135,7 @@ def test_a_perfect_network_has_no_mistakes(tmp_path):
     said = predictions(2)
     labels = said.logits.argmax(axis=1).astype(np.int32)
     perfect = dataclasses.replace(said, split=Split(said.split.images, labels))
-    page, _ = _told(tmp_path, Findings(record(), None, perfect, 20))
+    page, _ = _told(tmp_path, Findings(record([]), None, perfect, 20))
     assert "mistakes" not in page.text and "confused" not in page.text
     assert len(page.all("img")) == 24
 
@@ -144,7 +144,7 @@ def test_images_of_several_classes_have_scores_and_no_confusion(tmp_path):
     rng = np.random.default_rng(0)
     logits, labels = rng.normal(size=(50, 3)), rng.integers(0, 2, (50, 3)).astype(np.uint8)
     said = Predictions(logits, Split(np.zeros((50, 8, 8, 1), np.uint8), labels))
-    run = record(names="abc", result=RESULT | {"test_label_accuracy": 0.9})
+    run = record([], RESULT | {"test_label_accuracy": 0.9}, names="abc")
     page, figures = _told(tmp_path, Findings(run, None, said, 20))
     whole = "every label right: 30 of 40; 95% interval 59.8% to 85.8%; single labels 90.0%"
     assert whole in page.text
