@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from cnn_jax.analysis.summary import summarize
-from cnn_jax.models.registry import NETWORKS, build_model
+from cnn_jax.models.registry import NETWORKS, build_model, variable_shapes
 from tests.models.networks import CLASSES, make_images, make_variables, small_network, small_shape
 
 # The smallest member of each family, with as few blocks as it can have.
@@ -50,9 +50,9 @@ def _train_loss(model, variables, params, images):
 @pytest.mark.parametrize("name", [name for name in NETWORKS if name not in DEEPER])
 def test_every_network_can_be_applied_in_training(name):
     model, shape = small_network(name), small_shape(name)
-    variables, images = make_variables(model, shape), make_images(shape)
-    loss = partial(_train_loss, model, variables)
-    _, (logits, statistics) = jax.eval_shape(loss, variables["params"], images)
+    variables, images = variable_shapes(model, shape), make_images(shape)
+    loss = partial(_train_loss, model)
+    _, (logits, statistics) = jax.eval_shape(loss, variables, variables["params"], images)
     assert logits.shape == (2, CLASSES)
     expected = variables.get("batch_stats", {})
     assert jax.tree.map(jnp.shape, statistics) == jax.tree.map(jnp.shape, expected)
