@@ -2,6 +2,7 @@
 
 import ast
 import doctest
+import functools
 import importlib
 import json
 import os
@@ -50,9 +51,14 @@ LIGHT = {
 SLOW_OR_FOREIGN = {"tensorflow", "torch", "keras", "sklearn", "matplotlib", "pandas"}
 
 
+@functools.cache
+def _tree(module):
+    return ast.parse(FILES[module].read_text(encoding="utf-8"))
+
+
 def _imports(module):
     """Yields the full names of all that a module imports, inside functions too."""
-    for node in ast.walk(ast.parse(FILES[module].read_text(encoding="utf-8"))):
+    for node in ast.walk(_tree(module)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -111,9 +117,8 @@ def test_what_launch_takes_of_the_library_is_light(module):
 
 @pytest.mark.parametrize("module", FILES)
 def test_every_module_has_a_docstring_and_fits_a_file(module):
-    text = FILES[module].read_text(encoding="utf-8")
-    assert ast.get_docstring(ast.parse(text))
-    assert len(text.splitlines()) <= 400
+    assert ast.get_docstring(_tree(module))
+    assert len(FILES[module].read_text(encoding="utf-8").splitlines()) <= 400
 
 
 def _has_examples(module):
