@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 
 from cnn_jax import layers
@@ -48,7 +49,7 @@ class Own(nn.Module):
 
 MODEL = Small()
 VARIABLES = make_variables(MODEL, SHAPE, seed=5)  # of which no class's Grad-CAM is empty
-IMAGES = jax.random.uniform(jax.random.key(0), (3, *SHAPE))
+IMAGES = jnp.asarray(np.random.default_rng(0).uniform(size=(3, *SHAPE)), jnp.float32)
 LABELS = jnp.array([0, 2, 1])
 
 
@@ -57,7 +58,8 @@ def prepare(images):
     return (images - 0.4) / 0.25
 
 
-def scores(images, labels=LABELS, variables=VARIABLES):
+@jax.jit
+def scores(images):
     """The logits of the classes, computed plainly."""
-    logits = MODEL.apply(variables, prepare(images), train=False)
-    return logits[jnp.arange(len(labels)), labels]
+    logits = MODEL.apply(VARIABLES, prepare(images), train=False)
+    return logits[jnp.arange(len(LABELS)), LABELS]

@@ -25,7 +25,7 @@ OPTIONS = {"image_shape": SHAPE, "prepare": prepare}
 
 
 def class_scores(images, classes):
-    logits = MODEL.apply(VARIABLES, prepare(images), train=False)
+    logits = jax.jit(partial(MODEL.apply, train=False))(VARIABLES, prepare(images))
     return np.asarray(logits)[np.arange(len(classes)), classes]
 
 
@@ -61,10 +61,11 @@ def test_channels_have_images_of_any_size_before_the_dense_layers():
         prepare=prepare,
     )
     assert images.shape == (2, 12, 10, 3)
-    means = activation(MODEL, VARIABLES, images, layer="conv2", prepare=prepare).mean((1, 2))
-    noise = jax.random.uniform(KEY, (20, 12, 10, 3))
-    usual = activation(MODEL, VARIABLES, noise, layer="conv2", prepare=prepare).mean((1, 2))
-    for i, channel in enumerate(channels):
+    shown = jnp.concatenate([images, jax.random.uniform(KEY, (20, 12, 10, 3))])  # and noise
+    activations = jax.jit(partial(activation, MODEL, layer="conv2", prepare=prepare))
+    means = np.asarray(activations(VARIABLES, shown)).mean((1, 2))
+    means, usual = means[:2], means[2:]
+    for i, channel in enumerate(np.asarray(channels)):
         assert means[i, channel] > usual[:, channel].max()
     with pytest.raises(InputError, match="unknown layer"):
         channel_images(KEY, MODEL, VARIABLES, channels, layer="conv9", image_shape=SHAPE)
@@ -143,8 +144,7 @@ def test_a_dream_excites_the_layer_and_keeps_the_size():
     )
     assert dream.shape == images.shape
     assert dream.min() >= 0 and dream.max() <= 1
-    strength = lambda x: np.square(
-        activation(MODEL, VARIABLES, x, layer="act2", prepare=prepare)
-    ).mean((1, 2, 3))
+    activations = jax.jit(partial(activation, MODEL, layer="act2", prepare=prepare))
+    strength = lambda x: np.square(activations(VARIABLES, x)).mean((1, 2, 3))
     assert (strength(dream) > 1.2 * strength(images)).all()
     assert octave_sizes((14, 12), 2, 1.4) == [(10, 9), (14, 12)]

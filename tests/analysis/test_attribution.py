@@ -11,7 +11,7 @@ from scipy.stats import spearmanr
 from cnn_jax.analysis import attribution
 from cnn_jax.analysis.iteration import iterate
 from cnn_jax.errors import InputError
-from cnn_jax.models.registry import build_model, initialize
+from cnn_jax.models.registry import build_model
 from tests.analysis.small import (
     IMAGES,
     LABELS,
@@ -21,6 +21,7 @@ from tests.analysis.small import (
     prepare,
     scores,
 )
+from tests.models.networks import make_variables
 
 KEY = jax.random.key(3)
 ARGUMENTS = (MODEL, VARIABLES, IMAGES, LABELS)
@@ -44,7 +45,7 @@ def test_smooth_grad_without_noise_is_saliency_and_noise_is_a_share_of_the_range
     noisy = smooth(noise=0.3)
     assert not np.allclose(noisy, plain, rtol=1e-2)
     spread = np.ptp(np.asarray(IMAGES), axis=(1, 2, 3))[:, None, None, None]
-    gradient = jax.grad(lambda x: scores(x).sum())
+    gradient = jax.jit(jax.grad(lambda x: scores(x).sum()))
     expected = sum(
         gradient(IMAGES + 0.3 * spread * jax.random.normal(key, IMAGES.shape))
         for key in jax.random.split(KEY, 4)
@@ -107,10 +108,10 @@ def test_random_weights_give_another_explanation(name):
     """Adebayo et al., arXiv 1810.03292: what explains the network changes with its weights."""
     images = jax.random.uniform(jax.random.key(7), (16, *SHAPE))
     labels = jnp.arange(16) % 3
-    drawn_anew = initialize(KEY, model=MODEL, image_shape=SHAPE)
+    method = jax.jit(partial(METHODS[name], MODEL))
     original, random = (
-        np.asarray(METHODS[name](MODEL, variables, images, labels)).ravel()
-        for variables in (VARIABLES, drawn_anew)
+        np.asarray(method(variables, images, labels)).ravel()
+        for variables in (VARIABLES, make_variables(MODEL, SHAPE, seed=6))
     )
     assert abs(spearmanr(original, random).statistic) < 0.5
 
@@ -141,13 +142,13 @@ def test_steps_are_the_same_one_by_one_and_as_a_scan():
 
 def test_one_logit_explains_either_class():
     model = build_model("fashion_convnet", 2, single_logit=True)
-    variables = initialize(KEY, model=model, image_shape=(28, 28, 1))
+    variables = make_variables(model, (28, 28, 1))
     image = jax.random.uniform(KEY, (1, 28, 28, 1))
-    for_one, against = (
-        attribution.saliency(model, variables, image, jnp.array([label])) for label in (1, 0)
-    )
+    saliency = jax.jit(partial(attribution.saliency, model))
+    for_one, against = (saliency(variables, image, jnp.array([label])) for label in (1, 0))
     assert jnp.abs(for_one).max() > 0
     np.testing.assert_allclose(against, -for_one, rtol=1e-5, atol=1e-7)
-    logits = model.apply(variables, image, train=False)
-    z = model.network.apply(variables, image, train=False)
+    networks = (model, model.network)
+    run = jax.jit(lambda *a: [each.apply(*a, train=False) for each in networks])
+    logits, z = run(variables, image)
     np.testing.assert_allclose(jax.nn.softmax(logits)[:, 1:], jax.nn.sigmoid(z), rtol=1e-5)

@@ -1,3 +1,5 @@
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -53,8 +55,10 @@ class Twice(nn.Module):
 
 MODEL = Odd()
 # Of positive weights, so that no two ways from a pixel to a unit cancel.
-POSITIVE = jax.tree.map(lambda x: jnp.abs(x) + 0.1, make_variables(MODEL, SHAPE))
-IMAGES = jax.random.uniform(jax.random.key(0), (2, *SHAPE))
+POSITIVE = jax.tree.map(
+    lambda x: jnp.asarray(np.abs(x) + np.float32(0.1)), make_variables(MODEL, SHAPE)
+)
+IMAGES = jnp.asarray(np.random.default_rng(0).uniform(size=(2, *SHAPE)), jnp.float32)
 
 
 @pytest.mark.parametrize("layer", ["pad", "conv1", "conv2", "shortcut", "add", "conv3", "pool"])
@@ -83,7 +87,7 @@ def test_what_is_measured_lies_within_what_can_be_seen(name):
     images = jax.random.uniform(jax.random.key(1), (1, *shape))
     layer = {"resnet20_cifar": "conv3_1/add", "vgg16_cifar": "conv2_2_relu"}[name]
     box = box_of(theoretical_fields(model, shape)[layer], (8, 8), shape)
-    seen = np.array(measured_field(model, variables, images, layer=layer))
+    seen = np.array(jax.jit(partial(measured_field, model, layer=layer))(variables, images))
     assert seen.max() > 0
     seen[max(box.top, 0) : box.bottom, max(box.left, 0) : box.right] = 0
     assert seen.max() == 0

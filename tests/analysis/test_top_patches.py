@@ -1,4 +1,4 @@
-import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -7,14 +7,15 @@ from cnn_jax.analysis.receptive_field import Box
 from cnn_jax.analysis.top_patches import cut, top_patches
 from tests.analysis.small import MODEL, SHAPE, VARIABLES, prepare
 
-IMAGES = jax.random.uniform(jax.random.key(4), (11, *SHAPE))
+IMAGES = np.random.default_rng(4).uniform(size=(11, *SHAPE)).astype(np.float32)
 
 
 @pytest.mark.parametrize("layer", ["conv1", "logits"])
 def test_the_largest_values_are_found_over_all_batches(layer):
-    batches = (IMAGES[at : at + 4] for at in (0, 4, 8))
+    batches = (jnp.asarray(IMAGES[at : at + 4]) for at in (0, 4, 8))
     found = top_patches(MODEL, VARIABLES, batches, layer=layer, count=3, prepare=prepare)
-    maps = np.asarray(activation(MODEL, VARIABLES, IMAGES, layer=layer, prepare=prepare))
+    images = jnp.asarray(IMAGES)
+    maps = np.asarray(activation(MODEL, VARIABLES, images, layer=layer, prepare=prepare))
     maps = maps.reshape(11, *(maps.shape[1:3] if maps.ndim == 4 else (1, 1)), -1)
     for channel in range(maps.shape[-1]):
         peaks = maps[..., channel].max((1, 2))
@@ -26,7 +27,7 @@ def test_the_largest_values_are_found_over_all_batches(layer):
 
 
 def test_no_more_than_there_are_and_none_of_nothing():
-    found = top_patches(MODEL, VARIABLES, [IMAGES[:2]], layer="conv2", count=9)
+    found = top_patches(MODEL, VARIABLES, [jnp.asarray(IMAGES[:2])], layer="conv2", count=9)
     assert found.values.shape == (6, 2)
     with pytest.raises(ValueError, match="no images"):
         top_patches(MODEL, VARIABLES, [], layer="conv2")

@@ -12,7 +12,7 @@ def pixels(*shape, seed=0):
 
 def unit(images):
     """Returns uint8 images as float32 in [0, 1]."""
-    return jnp.asarray(images, jnp.float32) / 255
+    return jnp.asarray(images.astype(np.float32) / np.float32(255))
 
 
 def check_change(change, images, expected, *, atol=1e-5):

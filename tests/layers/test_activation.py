@@ -47,10 +47,17 @@ def test_activation_is_its_formula(name):
 @pytest.mark.parametrize("name", FORMULAS)
 def test_activation_is_sound_at_the_extremes(name):
     function = layers.ACTIVATIONS[name]
-    x = jnp.array([-100.0, 0.0, 100.0])
-    np.testing.assert_allclose(function(x), FORMULAS[name](np.asarray(x, np.float64)), atol=1e-6)
-    assert jnp.isfinite(jax.grad(lambda x: function(x).sum())(x)).all()
-    assert function(x.astype(jnp.bfloat16)).dtype == jnp.bfloat16
+    x = np.array([-100.0, 0.0, 100.0], np.float32)
+
+    @jax.jit
+    def run(x):
+        gradient = jax.grad(lambda x: function(x).sum())(x)
+        return function(x), gradient, function(x.astype(jnp.bfloat16))
+
+    y, gradient, half = run(x)
+    np.testing.assert_allclose(y, FORMULAS[name](x.astype(np.float64)), atol=1e-6)
+    assert np.isfinite(gradient).all()
+    assert half.dtype == jnp.bfloat16
 
 
 def test_slopes_at_zero_are_those_of_the_negative_side():

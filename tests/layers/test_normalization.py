@@ -137,7 +137,7 @@ def test_the_variance_of_a_constant_has_its_second_derivative():
         arguments = (x, None, None, jnp.zeros(1), jnp.zeros(1))
         return layers.batch_norm(*arguments, train=True, momentum=0.0)[1][1].sum()
 
-    found, expected = (jax.hessian(f)(jnp.ones((3, 1))) for f in (variance, jnp.var))
+    found, expected = (jax.jit(jax.hessian(f))(jnp.ones((3, 1))) for f in (variance, jnp.var))
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
@@ -145,13 +145,13 @@ def test_the_variance_of_a_constant_has_its_second_derivative():
 def test_layer_norm_agrees_with_flax(shape):
     x, scale, bias = _arguments(shape)[:3]
     variables = {"params": {"scale": jnp.asarray(scale), "bias": jnp.asarray(bias)}}
-    expected = nn.LayerNorm().apply(variables, jnp.asarray(x))
+    expected = jax.jit(nn.LayerNorm().apply)(variables, x)
     np.testing.assert_allclose(
         expected, _standardise(x, -1, 1e-6) * scale + bias, rtol=1e-3, atol=1e-3
     )
     layer = lambda *a: layers.layer_norm(*a)
     check_layer(layer, (x, scale, bias), expected, rtol=1e-3, atol=1e-3)
-    plain = layers.layer_norm(jnp.asarray(x), None, None)
+    plain = jax.jit(lambda x: layers.layer_norm(x, None, None))(x)
     np.testing.assert_allclose(plain, _standardise(x, -1, 1e-6), rtol=1e-4, atol=1e-4)
 
 
@@ -218,16 +218,22 @@ def test_local_response_norm_wants_an_odd_size(size):
 def test_statistics_of_half_precision_are_taken_in_float32(dtype):
     x = (100 * random(512, 4) + 300).astype(np.float32)
     half, ones, zeros = jnp.asarray(x, dtype), jnp.ones(4), jnp.zeros(4)
-    y, (mean, var) = layers.batch_norm(half, ones, zeros, zeros, ones, train=True, momentum=0.0)
+
+    @jax.jit
+    def run(half, ones, zeros):
+        others = (
+            layers.layer_norm(half, ones, zeros),
+            layers.group_norm(half, ones, zeros, groups=2),
+            layers.local_response_norm(half),
+        )
+        arguments = (half, ones, zeros, zeros, ones)
+        return layers.batch_norm(*arguments, train=True, momentum=0.0), others
+
+    (y, (mean, var)), others = run(half, ones, zeros)
     assert y.dtype == dtype
     assert mean.dtype == var.dtype == jnp.float32
     np.testing.assert_allclose(var, np.asarray(half, np.float64).var(0), rtol=1e-4)
     exact = _standardise(half, 0, 1e-5)
     rounding = float(jnp.finfo(dtype).eps)  # that of the result alone
     np.testing.assert_allclose(np.asarray(y, np.float64), exact, rtol=rounding, atol=1e-4)
-    others = (
-        layers.layer_norm(half, ones, zeros),
-        layers.group_norm(half, ones, zeros, groups=2),
-        layers.local_response_norm(half),
-    )
     assert all(other.dtype == dtype and bool(jnp.isfinite(other).all()) for other in others)

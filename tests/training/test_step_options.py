@@ -19,6 +19,7 @@ from cnn_jax.training.records import train_means
 from cnn_jax.training.setup import Experiment
 from cnn_jax.training.state import Purpose, create_train_state, key_for, model_variables
 from cnn_jax.training.step import make_train_step
+from tests.models.networks import make_variables
 
 pytestmark = pytest.mark.usefixtures("optax_promotes")
 KEY = key_for(0, Purpose.STEP)
@@ -31,7 +32,7 @@ MODEL = build_model("lenet_same", 10)
 
 
 def steps(count, tx, *, ema=False, **options):
-    variables = MODEL.init(jax.random.key(1), BATCH["image"][:1], train=False)
+    variables = make_variables(MODEL, (8, 8, 1))
     state = create_train_state(variables, tx, ema=ema)
     step = jax.jit(make_train_step(MODEL, tx, of_labels(cross_entropy), lambda k, b: b, **options))
     states = [state]
@@ -46,9 +47,14 @@ def assert_close(one, other, rtol=1e-5, atol=1e-7):
         np.testing.assert_allclose(a, b, rtol=rtol, atol=atol)
 
 
+@pytest.fixture(scope="module")
+def at_once(optax_promotes):
+    return steps(2, optax.sgd(0.1, momentum=0.9))
+
+
 @pytest.mark.parametrize("parts", [2, 8])
-def test_accumulation_gives_the_step_of_the_whole_batch(parts):
-    whole, sums = steps(2, optax.sgd(0.1, momentum=0.9))
+def test_accumulation_gives_the_step_of_the_whole_batch(parts, at_once):
+    whole, sums = at_once
     split, split_sums = steps(2, optax.sgd(0.1, momentum=0.9), accumulate=parts)
     assert_close(split[-1].params, whole[-1].params)
     for name in ("loss", "correct", "examples", "grad_norm"):
@@ -64,10 +70,10 @@ def test_the_moving_average_follows_the_weights_and_is_what_is_evaluated():
     assert model_variables(states[-1])["params"] is states[-1].ema
 
 
-def test_frozen_parameters_stay_and_the_others_train_as_before():
+def test_frozen_parameters_stay_and_the_others_train_as_before(at_once):
     optim = Optim(name="sgd", learning_rate=0.1, freeze="^conv|dense1/bias")
     states, _ = steps(1, make_optimizer(optim, make_schedule(optim, 10)))
-    free, _ = steps(1, optax.sgd(0.1, momentum=0.9))
+    free, _ = at_once
     for path, leaf in jax.tree_util.tree_leaves_with_path(states[1].params):
         name = jax.tree_util.keystr(path, simple=True, separator="/")
         frozen = name.startswith("conv") or name == "dense1/bias"
