@@ -26,8 +26,12 @@ install_import_hook(
 )
 
 
+gc.disable()  # what is imported stays, and need not be looked through again and again
+
+
 def pytest_collection_finish():
-    gc.freeze()  # what is imported stays, and need not be looked through again and again
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")
