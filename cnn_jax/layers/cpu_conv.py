@@ -256,11 +256,11 @@ def _plain_way_on_cpu(wanted: int, shapes: tuple, pairs: Pairs) -> Callable:
     Measured with jaxlib 0.10.2 on two cores with AVX-512, as factors of time won over XLA's
     convolution. Patches: a window larger than what it slides over, 5 to 80; few channels or few
     outputs, 1.2 to 10; small unpadded images, whose rows would lose much, 1.3 over those along
-    rows; the kernel's gradient unpadded, 1.3 to 5, and of many channels, 1 to 3. Tap
-    by tap, where taps, channels and outputs are few: 1.2 to 2.8 over patches. Winograd's: the
-    kernel's gradient, 1 to 8; the output, 1 to 5; the input's gradient padded, 1 to 3, unpadded and
-    of many channels, 1 to 2. Along rows: the output unpadded and wider than the input, 1.3 to 3,
-    the input's gradient unpadded or of five rows, 1 to 2; a column more: else unpadded, 1 to 5.
+    rows; the kernel's gradient unpadded, 1.3 to 5, and of many channels, 1 to 3. Tap by tap, where
+    taps, channels and outputs are few: 1.2 to 2.8 over patches. Winograd's: the kernel's gradient,
+    1 to 8; the output, 1 to 5; the input's gradient padded, 1 to 3, unpadded and of many channels,
+    1 to 2. Along rows: the output unpadded and wider than the input, 1.3 to 3, the input's gradient
+    unpadded or of five rows, 1 to 2; a column more: else unpadded, 1 to 5.
     Elsewhere XLA's is as fast, or up to 3 times faster.
     """
     maps = [shape[1:3] for shape in shapes]

@@ -216,7 +216,6 @@ def check_new_run(experiment: Experiment) -> None:
             f"the run draws {drawn:,} examples; from those held on the device it can be 2**31: set "
             "data.feed=streaming, or train for less"
         )
-    check_effect(config)
     gray = experiment.dataset.spec.image_shape[2] == 1
     for run in member_configs(config) if is_population(config) else [config]:
         check_effect(run)

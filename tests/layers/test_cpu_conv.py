@@ -428,7 +428,7 @@ def test_an_unpadded_output_is_taken_along_rows(shape, window):
     assert_close(conv(x, kernel), stock(x, kernel, ((0, 0), (0, 0))))
 
 
-@pytest.mark.parametrize("shape", [(2, 5, 16, 16), (1, 3, 12, 20)])
+@pytest.mark.parametrize("shape", [(2, 5, 6, 16), (1, 3, 3, 20)])
 def test_an_unpadded_output_is_cut_from_a_wider_one(shape):
     x, kernel = jnp.asarray(random(*shape)), jnp.asarray(random(3, 3, shape[-1], 8, seed=1))
     conv = lambda *a: conv2d(*a, padding="VALID")
