@@ -90,6 +90,8 @@ class Data:
     test_split: str = ""
     test_fraction: float = 0.2  # of an image folder or npz file that has no test part
     image_size: int = 0  # shorter side scaled to it, then cropped square; 0: as the images are
+    center_crop: float = 1.0  # share of the shorter side that this square has; ImageNet: 0.875
+    crop_files: bool = False  # augment.resized_crop cuts from the whole file as it is decoded
     channels: int = 3  # of an image folder: 3 (RGB) or 1 (gray)
     class_names: tuple[str, ...] = ()  # that an image folder must have; empty: whatever it has
     on_bad_example: str = "raise"  # or "skip": leave bad image files out, and list them
@@ -108,6 +110,17 @@ class Data:
     def test_views(self) -> bool:
         """Whether a test averages over views of each image."""
         return self.test_mirror or self.test_shift > 0
+
+    @property
+    def host_crop(self) -> float:
+        """The smallest share of a file that a random crop takes as it is decoded; 0: no crops."""
+        return self.augment.resized_crop if self.crop_files else 0.0
+
+    @property
+    def device_augment(self) -> Augment:
+        """The changes that are made on the device: all but the crops of files."""
+        left = {"resized_crop": 0.0} if self.crop_files else {}
+        return dataclasses.replace(self.augment, **left)
 
 
 @dataclass

@@ -74,7 +74,7 @@ _AT_LEAST = {
     "train.eval_every": 0,
     "train.checkpoint_every": 0,
 }
-_ABOVE_ZERO = ("model.width", "optim.learning_rate", "train.epochs")
+_ABOVE_ZERO = ("model.width", "optim.learning_rate", "train.epochs", "data.center_crop")
 _FRACTIONS = (  # from 0, below 1
     "data.validation_fraction",
     "data.test_fraction",
@@ -150,6 +150,7 @@ def _check_data(data: Data) -> None:
             f"data.workers is {data.workers}, but data.feed=resident decodes nothing while it "
             "trains; leave one of them out"
         )
+    _check_crops(data)
     if data.channels not in (1, 3):
         raise InputError(f"data.channels is {data.channels}; it must be 1 (gray) or 3 (RGB)")
     if not all(isinstance(name, str) for name in data.class_names):
@@ -160,6 +161,26 @@ def _check_data(data: Data) -> None:
     if len(shape) != 3 or not all(type(size) is int and size >= 1 for size in shape):
         raise InputError(
             f"data.synthetic.image_shape is {shape}; it must be height, width and channels"
+        )
+
+
+def _check_crops(data: Data) -> None:
+    if data.center_crop > 1:
+        raise InputError(f"data.center_crop is {data.center_crop}; it must be 1 at the most")
+    for name in ("center_crop", "crop_files"):
+        if getattr(data, name) != getattr(Data, name) and not data.image_size:
+            raise InputError(
+                f"data.{name} needs a data.image_size, that of a crop; set it, or unset data.{name}"
+            )
+    if data.crop_files and not data.augment.resized_crop:
+        raise InputError(
+            "data.crop_files is set, but there are no random crops; set data.augment.resized_crop, "
+            "for ImageNet 0.08"
+        )
+    if data.crop_files and data.feed == "resident":
+        raise InputError(
+            "data.crop_files cuts from files while it trains, and data.feed=resident reads none; "
+            "leave one of them out"
         )
 
 
@@ -205,6 +226,8 @@ def _check_population(config: Config) -> None:
         raise InputError("a population compares its members by accuracy; unset train.monitor")
     if config.data.feed == "streaming":
         raise InputError("data.feed is streaming; a population takes resident (or auto)")
+    if config.data.crop_files:
+        raise InputError("data.crop_files streams; a population takes images held on the device")
 
 
 def _check_rising(name: str, fractions: tuple[Any, ...]) -> None:

@@ -7,6 +7,7 @@ import pytest
 from cnn_jax import config as config_module
 from cnn_jax import config_checks
 from cnn_jax.config import (
+    Augment,
     Config,
     Data,
     Model,
@@ -70,6 +71,35 @@ BAD_VALUES = [
     ("train.eval_every", -1, "at least 0"),
     ("train.checkpoint_every", -1, "at least 0"),
 ]
+
+
+CROPPED = Data(image_size=8, crop_files=True, augment=Augment(resized_crop=0.08))
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"center_crop": 0.0}, "above 0"),
+        ({"center_crop": 1.1}, "1 at the most"),
+        (
+            {"center_crop": 0.9, "image_size": 0, "crop_files": False},
+            "center_crop needs a data.image",
+        ),
+        ({"image_size": 0}, "data.crop_files needs a data.image_size"),
+        ({"augment": Augment()}, "set data.augment.resized_crop"),
+        ({"feed": "resident"}, "reads none"),
+    ],
+)
+def test_crops_that_cannot_be(fields, words):
+    validate(Config(data=CROPPED, train=Train(steps=1)))
+    with pytest.raises(InputError, match=words):
+        validate(Config(data=dataclasses.replace(CROPPED, **fields), train=Train(steps=1)))
+
+
+def test_files_are_cropped_on_the_host_and_not_again_on_the_device():
+    assert (CROPPED.host_crop, CROPPED.device_augment) == (0.08, Augment())
+    plain = dataclasses.replace(CROPPED, crop_files=False)
+    assert (plain.host_crop, plain.device_augment) == (0.0, Augment(resized_crop=0.08))
 
 
 def _with(field, value):

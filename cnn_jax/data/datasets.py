@@ -21,6 +21,8 @@ _FIELDS = {
     "test_split": ("tfds",),
     "test_fraction": ("image_folder", "npz"),
     "image_size": ("tfds", "image_folder"),
+    "center_crop": ("tfds", "image_folder"),
+    "crop_files": ("tfds", "image_folder"),
     "channels": ("image_folder",),
     "class_names": ("image_folder",),
     "on_bad_example": ("image_folder",),
@@ -82,14 +84,19 @@ def load_dataset(data: Data, *, memory: int | None = None) -> Dataset:
 
 def _source(data: Data) -> ModuleType:
     kind = data.name if data.name in SOURCES else "tfds"
-    for field, kinds in _FIELDS.items():
-        default = getattr(Data(), field)
-        if kind not in kinds and getattr(data, field) != default:
-            takers = ", ".join("TFDS datasets" if each == "tfds" else each for each in kinds)
-            unset = f". Unset it: --config.data.{field}={default}"
-            raise InputError(
-                f"data.{field} is set, but has no meaning for data.name={data.name}; it is for "
-                + takers
-                + (unset if isinstance(default, str | int) else "")
-            )
+    defaults = {field: getattr(Data(), field) for field in _FIELDS}
+    foreign = [
+        field
+        for field, kinds in _FIELDS.items()
+        if kind not in kinds and getattr(data, field) != defaults[field]
+    ]
+    if foreign:
+        takers = dict.fromkeys(each for field in foreign for each in _FIELDS[field])
+        kinds = ", ".join("TFDS datasets" if each == "tfds" else each for each in takers)
+        plain = [field for field in foreign if isinstance(defaults[field], str | int | float)]
+        unset = " ".join(f"--config.data.{field}={defaults[field]}" for field in plain)
+        raise InputError(
+            f"data.name={data.name} has no use for data.{', data.'.join(foreign)}; for {kinds}"
+            + (f". Unset: {unset}" if unset else "")
+        )
     return SOURCES.get(data.name, tfds_source)

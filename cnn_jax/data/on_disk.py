@@ -1,22 +1,27 @@
 """Images that stay on disk and are decoded when they are asked for."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Int, Int64, UInt8
+
+from cnn_jax.data.cropping import Part
+
+Read = Callable[[np.ndarray, Sequence[Part] | None], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ImagesOnDisk:
     """Stands in for an array (N, H, W, C) of images; indexing it decodes them, each time anew.
 
-    `read(numbers)` returns images by their numbers, uint8 (K, H, W, C); it can be pickled, as
-    worker processes call it. `numbers` says which of them these N are. `sums` are those of each
-    image's values and of their squares, so that means and deviations need no second reading.
+    `read(numbers, parts)` returns images by their numbers, uint8 (K, H, W, C), or of each of them
+    the part that is asked for; it can be pickled, as worker processes call it. `numbers` says which
+    of them these N are. `sums` are those of each image's values and of their squares, so that means
+    and deviations need no second reading.
     """
 
-    read: Callable[[np.ndarray], np.ndarray]
+    read: Read
     numbers: Int[np.ndarray, " n"]
     image_shape: tuple[int, int, int]
     sums: Int64[np.ndarray, "n two c"]
@@ -36,7 +41,13 @@ class ImagesOnDisk:
 
     def __getitem__(self, which: Int[np.ndarray, " k"] | slice) -> UInt8[np.ndarray, "k h w c"]:
         """Returns images decoded."""
-        return self.read(self.numbers[which])
+        return self.read(self.numbers[which], None)
+
+    def parts(
+        self, which: Int[np.ndarray, " k"], parts: Sequence[Part]
+    ) -> UInt8[np.ndarray, "k h w c"]:
+        """Returns of each image a part of the whole file, at the size of all."""
+        return self.read(self.numbers[which], parts)
 
     def only(self, chosen: Bool[np.ndarray, " n"]) -> "ImagesOnDisk":
         """Returns the marked images, still on disk."""

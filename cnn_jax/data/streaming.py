@@ -13,15 +13,17 @@ import queue
 import signal
 import threading
 from collections.abc import Iterator
+from functools import partial
 from multiprocessing import resource_tracker
 from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import NamedSharding
-from jaxtyping import Int, PyTree
+from jaxtyping import Int, PyTree, UInt8
 
 from cnn_jax.cpus import usable_cpus
+from cnn_jax.data.cropping import random_part
 from cnn_jax.data.order import epoch_order
 from cnn_jax.data.spec import Split
 from cnn_jax.placement import place
@@ -33,8 +35,8 @@ AHEAD = 2  # batches on the device that no step has taken yet
 class Stream:
     """The batches of one run as a sequence: element t is the batch of step t."""
 
-    def __init__(self, split: Split, *, seed: int, batch_size: int, stop: int):
-        self._split, self._seed = split, seed
+    def __init__(self, split: Split, *, seed: int, batch_size: int, stop: int, crop: float):
+        self._split, self._seed, self._crop = split, seed, crop
         self._batch_size, self._stop = batch_size, stop
         self._orders: dict[int, np.ndarray] = {}
 
@@ -49,8 +51,17 @@ class Stream:
         for epoch in np.unique(epochs):
             now = epochs == epoch
             indices[now] = self._order(int(epoch))[offsets[now]]
-        images, labels = self._split.images[indices], self._split.labels[indices]
+        images, labels = self._images(indices, epochs), self._split.labels[indices]
         return {"image": images, "label": labels, "index": indices, "epoch": np.int32(epochs)}
+
+    def _images(
+        self, indices: Int[np.ndarray, " b"], epochs: Int[np.ndarray, " b"]
+    ) -> UInt8[np.ndarray, "b h w c"]:
+        if not self._crop:
+            return self._split.images[indices]
+        keys = [(self._seed, *key) for key in zip(epochs.tolist(), indices.tolist(), strict=True)]
+        parts = [partial(random_part, key=key, area=self._crop) for key in keys]
+        return self._split.images.parts(indices, parts)
 
     def _order(self, epoch: int) -> Int[np.ndarray, " size"]:
         order = self._orders.get(epoch)
@@ -86,6 +97,7 @@ def train_batches(
     batch_size: int,
     start: int,
     stop: int,
+    crop: float = 0.0,
     workers: int = 0,
     threads: int = 0,
 ) -> Iterator[HostBatch]:
@@ -97,11 +109,13 @@ def train_batches(
       batch_size: examples a batch.
       start: first step.
       stop: the step after the last.
+      crop: of each file a random part of at least this share of its area, see
+        `cropping.random_part`; 0: the images as the split has them.
       workers: processes that decode; 0: threads of this process do.
       threads: threads that decode, in each process, a batch each; 0: one for each processor that
         this process may use, and of each worker one.
     """
-    stream = Stream(split, seed=seed, batch_size=batch_size, stop=stop)
+    stream = Stream(split, seed=seed, batch_size=batch_size, stop=stop, crop=crop)
     return _read_ahead(stream, start=start, workers=workers, threads=threads)
 
 
@@ -198,6 +212,7 @@ class StreamFeeder:
         batch_size: int,
         start: int,
         stop: int,
+        crop: float = 0.0,
         workers: int,
         sharding: NamedSharding,
     ):
@@ -208,9 +223,8 @@ class StreamFeeder:
             name: jax.ShapeDtypeStruct((batch_size, *shape), dtype, sharding=sharding)
             for name, (shape, dtype) in parts.items()
         }
-        batches = train_batches(
-            split, seed=seed, batch_size=batch_size, start=start, stop=stop, workers=workers
-        )
+        numbers = {"seed": seed, "batch_size": batch_size, "start": start, "stop": stop}
+        batches = train_batches(split, crop=crop, workers=workers, **numbers)
         self._next = start
         self._prefetch = Prefetch(batches, sharding)
         self._batches = iter(self._prefetch)

@@ -26,7 +26,7 @@ def fed_train_step(experiment: Experiment) -> Callable:
     """
     config, normalization = experiment.config, experiment.normalization
     devices, batch_size = experiment.mesh.size, config.data.batch_size
-    change = make_augment_fn(config.data.augment, experiment.dataset.spec.num_classes)
+    change = make_augment_fn(config.data.device_augment, experiment.dataset.spec.num_classes)
 
     def augment_fn(key: jax.Array, batch: Batch) -> Batch:
         key, study_key = jax.random.split(key)

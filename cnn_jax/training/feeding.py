@@ -19,8 +19,8 @@ def make_feeder(experiment: Experiment, start: int) -> Feeder | StreamFeeder:
     }
     if experiment.dataset.feed == "resident":
         return Feeder(train, **options)
-    steps, workers = experiment.steps, config.data.workers
-    return StreamFeeder(train, start=start, stop=steps, workers=workers, **options)
+    options |= {"crop": config.data.host_crop, "workers": config.data.workers}
+    return StreamFeeder(train, start=start, stop=experiment.steps, **options)
 
 
 def eval_splits(

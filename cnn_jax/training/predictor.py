@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -11,6 +12,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, PyTree, UInt8
 
 from cnn_jax.config import Config
+from cnn_jax.data.cropping import central_part
 from cnn_jax.data.normalization import Normalization, normalize, to_unit
 from cnn_jax.data.sources.image_file import decode_image
 from cnn_jax.data.spec import Spec
@@ -45,13 +47,15 @@ class Predictor:
     def decode(self, content: bytes) -> UInt8[np.ndarray, "h w c"]:
         """Returns an image file's pixels as training would have them, at the run's image shape.
 
-        An image of another size is scaled at its shorter side and cropped at the centre.
+        An image of another size is scaled at its shorter side and cropped at the centre, and any
+        with a `data.center_crop` below 1.
 
         Raises:
           BadImage: the file holds no image that can be read.
         """
         height, width, channels = self.spec.image_shape
-        return decode_image(content, size=(height, width), channels=channels)
+        center = partial(central_part, share=self.config.data.center_crop)
+        return decode_image(content, size=(height, width), channels=channels, part=center)
 
     def prepare(self, images: UInt8[Array, "n h w c"]) -> Float[Array, "n h w c"]:
         """Returns pixels as the network takes them; a pure function, to be compiled with others."""

@@ -3,7 +3,7 @@
     python -m experiments.train --config=resnet101_imagenet --workdir=runs/resnet101_imagenet
 
 44,549,160 parameters; the recipe is that of resnet50_imagenet. Torchvision's model of this form
-(one crop of 224): 77.37% top-1. Not yet run.
+(one crop of 224 from 256): 77.37% top-1. Not yet run.
 """
 
 from cnn_jax.config import Config

@@ -3,7 +3,7 @@
     python -m experiments.train --config=resnet152_imagenet --workdir=runs/resnet152_imagenet
 
 60,192,808 parameters; the recipe is that of resnet50_imagenet. Torchvision's model of this form
-(one crop of 224): 78.31% top-1. Not yet run.
+(one crop of 224 from 256): 78.31% top-1. Not yet run.
 """
 
 from cnn_jax.config import Config

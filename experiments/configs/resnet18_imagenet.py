@@ -3,7 +3,7 @@
     python -m experiments.train --config=resnet18_imagenet --workdir=runs/resnet18_imagenet
 
 11,689,512 parameters; the recipe is that of resnet50_imagenet. Torchvision's model of this form
-(one crop of 224): 69.76% top-1. Not yet run.
+(one crop of 224 from 256): 69.76% top-1. Not yet run.
 """
 
 from cnn_jax.config import Config

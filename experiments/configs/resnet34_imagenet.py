@@ -3,7 +3,7 @@
     python -m experiments.train --config=resnet34_imagenet --workdir=runs/resnet34_imagenet
 
 21,797,672 parameters; the recipe is that of resnet50_imagenet. Torchvision's model of this form
-(one crop of 224): 73.31% top-1. Not yet run.
+(one crop of 224 from 256): 73.31% top-1. Not yet run.
 """
 
 from cnn_jax.config import Config

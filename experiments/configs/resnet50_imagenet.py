@@ -5,12 +5,11 @@
 25,557,032 parameters; the stride of a bottleneck is in its 3×3 convolution. SGD with momentum in
 batches of 256, rate 0.1 cut to a tenth after 30 and 60 of 90 epochs, weight decay 1e-4, resized
 crops, flips. The public validation images are the test split here. Torchvision's model of this form
-(one crop of 224): 76.13% top-1. Not yet run.
+(one crop of 224 from 256): 76.13% top-1. Not yet run.
 
-Images are streamed: worker processes decode them, scale the shorter side to 224 and crop the
-centre; random crops are cut on the device, from these 224×224 pixels and not from the whole
-photograph.
-Before the first run each image is decoded once, to check it and to compute the constants.
+Images are streamed: worker processes decode them, cut a random part of the whole photograph and
+scale it to 224; the test takes the centre, 224 of 256. Before the first run each image is decoded
+once, to check it and to compute the constants.
 """
 
 from cnn_jax.config import Augment, Config, Data, Model, Optim, Train
@@ -22,6 +21,8 @@ def get_config() -> Config:
         data=Data(
             name="imagenet2012",
             image_size=224,
+            center_crop=0.875,
+            crop_files=True,
             test_split="validation",
             validation_fraction=0.01,
             batch_size=256,

@@ -3,7 +3,7 @@
     python -m experiments.train --config=vgg13_imagenet --workdir=runs/vgg13_imagenet
 
 133,047,848 parameters; the recipe is that of vgg16_imagenet. Torchvision's model of this form (one
-crop of 224): 69.93% top-1. Not yet run.
+crop of 224 from 256): 69.93% top-1. Not yet run.
 """
 
 from cnn_jax.config import Config

@@ -3,7 +3,7 @@
     python -m experiments.train --config=vgg19_imagenet --workdir=runs/vgg19_imagenet
 
 143,667,240 parameters; the recipe is that of vgg16_imagenet. Torchvision's model of this form (one
-crop of 224): 72.38% top-1. Not yet run.
+crop of 224 from 256): 72.38% top-1. Not yet run.
 """
 
 from cnn_jax.config import Config

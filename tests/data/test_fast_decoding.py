@@ -2,11 +2,13 @@
 
 import io
 import warnings
+from functools import partial
 
 import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
+from cnn_jax.data.cropping import central_part, random_part
 from cnn_jax.data.sources import fast_decoding, image_file
 from cnn_jax.data.sources.fast_decoding import fast_pixels
 from cnn_jax.data.sources.image_file import BadImage, decode_image, strict_pillow
@@ -101,20 +103,22 @@ def libraries():
 @pytest.mark.parametrize("name", FILES)
 def test_ordinary_files_get_pillows_pixels(name, libraries):
     expected = _by_pillow(FILES[name])
-    found = fast_pixels(FILES[name], channels=expected.shape[-1])
+    found, shape = fast_pixels(FILES[name], channels=expected.shape[-1])
     np.testing.assert_array_equal(found, expected)
+    assert shape == expected.shape[:2]
     assert found.flags.c_contiguous and found.flags.writeable
 
 
 @pytest.mark.parametrize(("height", "width"), [(211, 97), (64, 50), (9, 300), (15, 8)])
-@pytest.mark.parametrize("at_least", [(1, 1), (2, 2), (6, 9), (16, 14), (40, 40), (400, 1)])
-def test_large_jpegs_are_coarse_as_pillows_drafts(height, width, at_least, libraries):
+@pytest.mark.parametrize("scale", [1, 2, 4, 8])
+def test_large_jpegs_are_coarse_as_pillows_drafts(height, width, scale, libraries):
     content = _encode(_picture(height, width), "JPEG")
     with Image.open(io.BytesIO(content)) as image:
-        image.draft(None, at_least[::-1])
+        image.draft(None, (width // scale, height // scale))
         expected = np.array(image)
-    found = fast_pixels(content, channels=3, at_least=at_least)
+    found, shape = fast_pixels(content, channels=3, reduction=lambda shape: scale)
     np.testing.assert_array_equal(found, expected)
+    assert shape == (height, width) and len(found) == -(-height // scale)
 
 
 @pytest.mark.parametrize("name", LEFT)
@@ -150,19 +154,20 @@ def test_nothing_is_read_of_a_damaged_file_that_pillow_would_refuse(name, librar
         for damaged in _damaged(content, rng):
             found = fast_pixels(damaged, channels=channels)
             if found is not None:
-                np.testing.assert_array_equal(found, _by_pillow(damaged))
+                np.testing.assert_array_equal(found.pixels, _by_pillow(damaged))
             left += found is None
     assert left > 30  # those cut off, at least
 
 
 @pytest.mark.parametrize("name", FILES)
-@pytest.mark.parametrize("size", [0, 8, (7, 12)])
-def test_without_the_libraries_pixels_are_the_same(name, size, libraries, monkeypatch):
-    channels = 1 if "gray" in name else 3
-    fast = decode_image(FILES[name], size=size, channels=channels)
+@pytest.mark.parametrize("size", [0, 2, 8, (7, 12)])
+@pytest.mark.parametrize("part", [central_part, partial(random_part, key=(0, 0, 0), area=0.3)])
+def test_without_the_libraries_pixels_are_the_same(name, size, part, libraries, monkeypatch):
+    options = {"size": size, "channels": 1 if "gray" in name else 3, "part": part}
+    fast = decode_image(FILES[name], **options)
     monkeypatch.setattr(fast_decoding, "_library", lambda name: None)
-    assert image_file.fast_pixels(FILES[name], channels=channels) is None
-    np.testing.assert_array_equal(decode_image(FILES[name], size=size, channels=channels), fast)
+    assert image_file.fast_pixels(FILES[name], channels=options["channels"]) is None
+    np.testing.assert_array_equal(decode_image(FILES[name], **options), fast)
 
 
 def test_a_library_that_is_missing_is_none():

@@ -3,12 +3,14 @@
 import io
 import struct
 import warnings
+from functools import partial
 
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
 from PIL.JpegImagePlugin import JpegImageFile
 
+from cnn_jax.data.cropping import central_part, random_part
 from cnn_jax.data.sources.image_file import (
     BadImage,
     decode_image,
@@ -149,14 +151,55 @@ def test_large_jpegs_are_decoded_coarsely_but_nearly_the_same():
     assert coarse.shape == (20, 20, 3) and np.abs(coarse - exact).max() <= 4
 
 
-@pytest.mark.parametrize(("orientation", "least"), [(3, (60, 20)), (6, (20, 60))])
-def test_a_jpeg_is_decoded_coarsely_by_the_size_it_is_seen_at(orientation, least, monkeypatch):
+@pytest.mark.parametrize(("orientation", "scale"), [(3, 2), (6, 4)])
+def test_a_jpeg_is_decoded_coarsely_by_the_size_it_is_seen_at(orientation, scale, monkeypatch):
     asked = []
     monkeypatch.setattr(JpegImageFile, "draft", lambda self, mode, size: asked.append(size))
     exif = Image.Exif()
     exif[0x0112] = orientation
-    decode_image(_encode(_pixels(64, 48), "JPEG", exif=exif), size=(10, 30), channels=3)
-    assert asked == [least]
+    decode_image(_encode(_pixels(160, 100), "JPEG", exif=exif), size=(10, 20), channels=3)
+    assert asked == [(100 // scale, 160 // scale)]
+
+
+LOWER_RIGHT = (300.0, 200.0, 560.0, 400.0)
+
+
+@pytest.mark.parametrize("format", ["PNG", "JPEG"])
+@pytest.mark.parametrize("size", [(20, 26), (100, 130), (400, 520)])
+def test_a_part_is_cut_out_and_scaled(size, format):
+    """Of a JPEG it is decoded at as coarse a scale as this part allows, not the whole."""
+    smooth = np.array(Image.fromarray(_pixels(5, 7)).resize((560, 400), Image.Resampling.BICUBIC))
+    content = _encode(smooth, format, **{"quality": 98} if format == "JPEG" else {})
+    found = decode_image(content, size=size, channels=3, part=lambda shape, target: LOWER_RIGHT)
+    cut = Image.fromarray(smooth).crop(LOWER_RIGHT)
+    expected = np.array(cut.resize(size[::-1], Image.Resampling.BILINEAR), int)
+    inner = np.s_[1:-1, 1:-1]  # pixels beside the edge see what lies beyond it, or don't
+    np.testing.assert_allclose(found[inner], expected[inner], atol=0 if format == "PNG" else 6)
+
+
+@pytest.mark.parametrize("key", [(0, 0, 0), (0, 0, 1), (0, 1, 0)])
+def test_random_parts_of_a_photograph_turned_are_those_of_one_upright(key):
+    exif, part = Image.Exif(), partial(random_part, key=key, area=0.08)
+    exif[0x0112] = 6
+    smooth = np.array(Image.fromarray(_pixels(5, 7)).resize((560, 400), Image.Resampling.BICUBIC))
+    turned = _encode(smooth, "JPEG", exif=exif, quality=98)
+    upright = _encode(np.rot90(smooth, -1).copy(), "JPEG", quality=98)
+    one, other = (decode_image(each, size=24, channels=3, part=part) for each in (turned, upright))
+    assert np.abs(one.astype(int) - other).max() <= 6
+
+
+def test_with_a_margin_it_is_scaled_to_more_and_cropped():
+    smooth = Image.fromarray(_pixels(5, 7)).resize((500, 375), Image.Resampling.BICUBIC)
+    scaled = smooth.resize((round(500 * 256 / 375), 256), Image.Resampling.BILINEAR)
+    left = round((scaled.width - 224) / 2)
+    expected = np.array(scaled.crop((left, 16, left + 224, 240)), int)
+    part = partial(central_part, share=224 / 256)
+    found = decode_image(_encode(smooth), size=224, channels=3, part=part)
+    np.testing.assert_allclose(found, expected, atol=4)
+    whole = decode_image(_encode(smooth), size=224, channels=3).astype(int)
+    assert np.abs(whole - expected).mean() > 4
+    same_size = decode_image(_encode(smooth.resize((224, 224))), size=224, channels=3, part=part)
+    assert np.abs(same_size.astype(int) - np.array(smooth.resize((224, 224)))).mean() > 4
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 5])
@@ -168,6 +211,8 @@ def test_arrays_are_fitted_like_files(channels):
         expected = decode_image(file, size=4, channels=1)
         np.testing.assert_array_equal(found[..., channel], expected[..., 0])
     assert fit_array(pixels, 0) is pixels
+    corner = fit_array(pixels, 4, part=lambda shape, target: (2.0, 5.0, 6.0, 9.0))
+    np.testing.assert_array_equal(corner, pixels[5:9, 2:6])
 
 
 def _whole():

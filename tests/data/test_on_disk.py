@@ -2,13 +2,15 @@
 
 import pickle
 import shutil
+from functools import partial
 
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from cnn_jax.config import NORMALIZATIONS, Data
+from cnn_jax.config import NORMALIZATIONS, Augment, Data
+from cnn_jax.data.cropping import central_part, random_part
 from cnn_jax.data.normalization import fit_normalization
 from cnn_jax.data.on_disk import ImagesOnDisk
 from cnn_jax.data.sources import image_folder, memory, tfds_source
@@ -58,6 +60,47 @@ def test_the_same_examples_in_the_same_splits(both):
         np.testing.assert_array_equal(one.images[some], other.images[some])
         again = pickle.loads(pickle.dumps(one.images))
         np.testing.assert_array_equal(again[some], other.images[some])
+
+
+def test_parts_are_cut_from_the_whole_files(both, places):
+    on_disk, _ = both
+    images, which = on_disk.train.images, np.array([4, 0])
+    parts = [partial(central_part, share=0.5), partial(random_part, key=(0, 0, 1), area=0.1)]
+    found = images.parts(which, parts)
+    for image, number, part in zip(found, which, parts, strict=True):
+        whole = images.parts(np.array([number]), [_Whole()])[0]
+        assert whole.shape == (8, 8, 3) and not np.array_equal(image, whole)
+        alone = pickle.loads(pickle.dumps(images)).parts(np.array([number]), [part])
+        np.testing.assert_array_equal(alone[0], image)
+    usual = images.parts(which, [central_part] * 2)
+    np.testing.assert_array_equal(usual, images[which])
+
+
+class _Whole:
+    """All of a photograph, whatever its aspect."""
+
+    def __call__(self, shape, target):
+        return 0, 0, shape[1], shape[0]
+
+
+@pytest.mark.parametrize("name", ["imagenet2012", "image_folder"])
+@pytest.mark.parametrize("feed", ["streaming", "resident"])
+def test_a_margin_around_the_centre_is_left_out_of_all_images(name, feed, places):
+    options = {"image_size": 8, "validation_fraction": 0.25}
+    plain = load(name, places[name], feed="streaming", **options)
+    data = load(name, places[name], feed=feed, center_crop=0.5, **options)
+    part = partial(central_part, share=0.5)
+    for split in "train", "validation", "test":
+        images = getattr(plain, split).images
+        expected = images.parts(np.arange(len(images)), [part] * len(images))
+        np.testing.assert_array_equal(getattr(data, split).images[:], expected)
+
+
+def test_files_that_are_cropped_are_streamed(places):
+    options = {"image_size": 8, "augment": Augment(resized_crop=0.08)}
+    data = load("image_folder", places["image_folder"], crop_files=True, **options)
+    assert data.feed == "streaming"
+    assert load("image_folder", places["image_folder"], **options).feed == "resident"
 
 
 @pytest.mark.parametrize("kind", NORMALIZATIONS)

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 import pytest
 
+from cnn_jax.data.cropping import random_part
 from cnn_jax.data.on_disk import ImagesOnDisk, channel_sums
 from cnn_jax.data.resident import Feeder, take_batch
 from cnn_jax.data.spec import Split
@@ -33,12 +34,15 @@ LABELS = np.arange(SIZE, dtype=np.int32) % 3
 RESIDENT = Split(IMAGES, LABELS)
 
 
-def numbered(numbers):
-    """Reads images whose pixels are their number."""
-    return IMAGES[numbers]
+def numbered(numbers, parts=None):
+    """Reads images whose pixels are their number; of a part, how large it is."""
+    if parts is None:
+        return IMAGES[numbers]
+    boxes = np.array([part((200, 200), (2, 2)) for part in parts])
+    return IMAGES[numbers] * 0 + np.uint8(boxes[:, 2] - boxes[:, 0])[:, None, None, None]
 
 
-def lost(numbers):
+def lost(numbers, parts=None):
     raise InputError("cats/1.png is empty")
 
 
@@ -82,6 +86,23 @@ def test_a_stream_goes_on_after_any_step(options):
     assert streamed(STEPS) == []
 
 
+def test_crops_are_drawn_by_epoch_and_example_alone():
+    whole = streamed(crop=0.08)
+    plain = streamed()
+    widths = {}
+    for batch, other in zip(whole, plain, strict=True):
+        np.testing.assert_array_equal(batch["index"], other["index"])
+        keys = list(zip(batch["epoch"].tolist(), batch["index"].tolist(), strict=True))
+        for key, image in zip(keys, batch["image"], strict=True):
+            left, _, right, _ = random_part((200, 200), (2, 2), key=(3, *key), area=0.08)
+            widths[key] = np.uint8(right - left)
+            assert (image == widths[key]).all()
+    assert len(set(widths.values())) > len(widths) / 2
+    for start in (1, 5):
+        for one, other in zip(whole[start:], streamed(start, crop=0.08, threads=3), strict=True):
+            np.testing.assert_array_equal(one["image"], other["image"])
+
+
 def ask_to_stop(pid):
     for each in signal.SIGINT, signal.SIGTERM:
         os.kill(pid, each)
@@ -97,7 +118,7 @@ def test_worker_processes_change_nothing_and_are_not_stopped_by_signals(monkeypa
 
     monkeypatch.setattr(multiprocessing.util, "spawnv_passfds", ask_at_once)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
-    options = {"seed": 3, "batch_size": BATCH, "start": 1, "stop": STEPS}
+    options = {"seed": 3, "batch_size": BATCH, "start": 1, "stop": STEPS, "crop": 0.3}
     batches = train_batches(on_disk(), workers=2, **options)
     found = [next(batches)]
     assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
@@ -105,7 +126,7 @@ def test_worker_processes_change_nothing_and_are_not_stopped_by_signals(monkeypa
     assert len(workers) == 2
     for worker in workers:
         ask_to_stop(worker.pid)
-    for one, other in zip(streamed(1), [*found, *batches], strict=True):
+    for one, other in zip(streamed(1, crop=0.3), [*found, *batches], strict=True):
         np.testing.assert_array_equal(one["image"], other["image"])
 
 

@@ -1,11 +1,14 @@
 """Held on the device or streamed, in one piece or in several: the same run, bit for bit."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
 
 from cnn_jax.config import Augment, Data
 from cnn_jax.metric_rows import read_rows
+from cnn_jax.training import device_steps
 from cnn_jax.training.loop import train_and_evaluate
 from cnn_jax.training.run_directory import read_json
 from tests.data.fakes import prepare_fake
@@ -83,6 +86,31 @@ def test_and_so_it_is_when_killed_and_taken_up_by_worker_processes(resident, mak
     config = make_config("streaming", workers=2)
     assert train_and_evaluate(config, tmp_path)["resumed_from_step"] == 2
     _same_run(tmp_path, resident, config)
+
+
+def test_a_run_of_cropped_files_goes_on_as_if_never_stopped(make_config, tmp_path, monkeypatch):
+    changes, make = [], device_steps.make_augment_fn
+    monkeypatch.setattr(
+        device_steps, "make_augment_fn", lambda a, n: changes.append(a) or make(a, n)
+    )
+
+    def config(**fields):
+        made = make_config("auto")
+        augment = Augment(alternating_flip=True, resized_crop=0.2)
+        made.data = dataclasses.replace(
+            made.data, image_size=12, center_crop=0.9, augment=augment, **fields
+        )
+        return made
+
+    assert train_and_evaluate(config(crop_files=True), tmp_path / "a")["feed"] == "streaming"
+    with interrupted(3):
+        train_and_evaluate(config(crop_files=True), tmp_path / "b")
+    assert {each.resized_crop for each in changes} == {0.0}  # not on the device once more
+    train_and_evaluate(config(crop_files=True, workers=2), tmp_path / "b")
+    _same_run(tmp_path / "b", tmp_path / "a", config(crop_files=True))
+    device = train_and_evaluate(config(), tmp_path / "c")
+    rows = [read_rows(tmp_path / name / "metrics.jsonl")[0]["train_loss"] for name in "ac"]
+    assert device["feed"] == "resident" and rows[0] != rows[1]
 
 
 def test_eight_devices_are_streamed_to(resident, make_config, tmp_path):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnn_jax.config import Population
+from cnn_jax.config import Population, with_fields
 from cnn_jax.data.normalization import Normalization, normalize, to_unit
 from cnn_jax.data.spec import Spec
 from cnn_jax.errors import InputError
@@ -75,6 +75,15 @@ def test_others_are_scaled_and_cropped_at_the_centre(workdir):
     pixels = np.zeros((12, 24, 3), np.uint8)
     pixels[:, 7:17] = 255  # 12 x 24 becomes 6 x 4 by its middle, 12 x 8, and a pixel of blur
     assert load_predictor(workdir).decode(_png(pixels)).min() == 255
+
+
+def test_a_margin_around_the_centre_is_left_out_as_in_training(workdir):
+    predictor = load_predictor(workdir)
+    config = with_fields(predictor.config, {"data.center_crop": 0.5})
+    pixels = np.zeros((24, 16, 3), np.uint8)
+    pixels[5:19, 3:13] = 255  # the middle half is 12 x 8
+    assert predictor.decode(_png(pixels)).min() < 10
+    assert dataclasses.replace(predictor, config=config).decode(_png(pixels)).min() == 255
 
 
 def test_image_files_have_one_or_three_channels():

@@ -9,7 +9,9 @@ said of the rest, is thus always Pillow's matter.
 import functools
 import importlib
 import zlib
+from collections.abc import Callable
 from types import ModuleType
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
@@ -22,18 +24,27 @@ _SCAN, _APP1, _APP2 = 0xDA, 0xE1, 0xE2  # JPEG markers: pixels follow; EXIF or X
 _DECODED = (b"IHDR", b"IDAT")  # PNG chunks that libspng checks
 _HARMLESS = (b"bKGD", b"cHRM", b"gAMA", b"iCCP", b"pHYs", b"sBIT", b"sRGB", b"tIME")
 
+Reduction = Callable[[tuple[int, int]], int]
+
+
+class FastPixels(NamedTuple):
+    """What was decoded, and the height and width that it has in the file."""
+
+    pixels: UInt8[np.ndarray, "h w c"]
+    shape: tuple[int, int]
+
 
 def fast_pixels(
-    content: bytes, *, channels: int, at_least: tuple[int, int] = (0, 0)
-) -> UInt8[np.ndarray, "h w c"] | None:
+    content: bytes, *, channels: int, reduction: Reduction | None = None
+) -> FastPixels | None:
     """Returns an image file's pixels as Pillow gives them, or None to have Pillow try.
 
-    A JPEG is decoded at an eighth, a quarter or half its size if it is still `at_least` so high
-    and wide then, as `PIL.Image.Image.draft` does; (0, 0): at its own size.
+    A JPEG is decoded at a half, a quarter or an eighth of its size, as `PIL.Image.Image.draft` has
+    it, if `reduction` of its height and width is 2, 4 or 8.
     """
     try:
         if content.startswith(_JPEG):
-            return _decode_jpeg(content, channels, at_least)
+            return _decode_jpeg(content, channels, reduction or (lambda shape: 1))
         if content.startswith(_PNG):
             return _decode_png(content, channels)
     except Exception:  # it is damaged, if Pillow says so too
@@ -41,9 +52,7 @@ def fast_pixels(
     return None
 
 
-def _decode_jpeg(
-    content: bytes, channels: int, at_least: tuple[int, int]
-) -> UInt8[np.ndarray, "h w c"] | None:
+def _decode_jpeg(content: bytes, channels: int, reduction: Reduction) -> FastPixels | None:
     turbo = _library("simplejpeg")
     if turbo is None:
         return None
@@ -51,10 +60,9 @@ def _decode_jpeg(
     stored, wanted = _JPEG_COLORS[channels]
     if color != stored or _too_large(height, width) or not _is_plain_jpeg(content):
         return None
-    most = min(height // at_least[0], width // at_least[1]) if all(at_least) else 1
-    scale = max((each for each in (2, 4, 8) if each <= most), default=1)
+    scale = reduction((height, width))
     size = {"min_height": -(-height // scale), "min_width": -(-width // scale)}
-    return turbo.decode_jpeg(content, wanted, **size)
+    return FastPixels(turbo.decode_jpeg(content, wanted, **size), (height, width))
 
 
 def _is_plain_jpeg(content: bytes) -> bool:
@@ -80,14 +88,15 @@ def _is_upright(segment: bytes) -> bool:
     return b"Orientation" not in segment  # of XMP
 
 
-def _decode_png(content: bytes, channels: int) -> UInt8[np.ndarray, "h w c"] | None:
+def _decode_png(content: bytes, channels: int) -> FastPixels | None:
     codecs = _library("imagecodecs")
     height, width = (int.from_bytes(content[at : at + 4]) for at in (20, 16))
     depth, color = content[24:26]
     ordinary = depth == 8 and color == _PNG_COLORS[channels] and _is_plain_png(content)
     if codecs is None or not ordinary or _too_large(height, width):
         return None
-    return codecs.spng_decode(content).reshape(height, width, channels)
+    pixels = codecs.spng_decode(content).reshape(height, width, channels)
+    return FastPixels(pixels, (height, width))
 
 
 def _is_plain_png(content: bytes) -> bool:

@@ -5,12 +5,14 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import ExifTags, Image, ImageOps
 
+from cnn_jax.data.cropping import Part, central_part
 from cnn_jax.data.sources.fast_decoding import fast_pixels
 
 _ROTATED = (5, 6, 7, 8)  # values of the EXIF orientation that swap height and width
@@ -46,49 +48,50 @@ def image_size(content: bytes) -> tuple[int, int]:
       BadImage: it is empty, no image, or too large (Pillow's limit, 89 megapixels by default).
     """
     with _open(content) as image:
-        width, height = image.size
         try:
-            rotated = _is_rotated(image)
+            return _upright_shape(image)
         except Exception as error:  # a PNG may have its orientation after its pixels
             raise BadImage(f"is corrupt or truncated ({_reason(error)})") from error
-    return (width, height) if rotated else (height, width)
 
 
-def _is_rotated(image: Image.Image) -> bool:
-    return image.getexif().get(ExifTags.Base.Orientation) in _ROTATED
+def _upright_shape(image: Image.Image) -> tuple[int, int]:
+    rotated = image.getexif().get(ExifTags.Base.Orientation) in _ROTATED
+    return image.size if rotated else image.size[::-1]
 
 
 def decode_image(
-    content: bytes, *, size: int | tuple[int, int], channels: int
+    content: bytes, *, size: int | tuple[int, int], channels: int, part: Part = central_part
 ) -> UInt8[np.ndarray, "h w c"]:
     """Returns an image file's pixels, upright (EXIF orientation), 8 bits, gray or RGB.
 
-    `size` > 0 scales the shorter side to it and crops the centre, with antialiasing; a pair is
-    height and width, and 0 leaves the image as it is. `channels` is 1 (luma) or 3. Transparency
-    is dropped; of an animation the first frame is taken; gray of up to 16 bits is scaled to 8.
+    `size` > 0 scales a part of the image to a square of that size, with antialiasing: the largest
+    there is in the centre, or what `part` says; a pair is height and width, and 0 leaves the image
+    as it is. `channels` is 1 (luma) or 3. Transparency is dropped; of an animation the first frame
+    is taken; gray of up to 16 bits is scaled to 8.
 
     Raises:
       BadImage: the file is empty, truncated, corrupt, no image, of deeper or float pixels, or too
         large.
     """
-    height, width = size if isinstance(size, tuple) else (size, size)
-    pixels = fast_pixels(content, channels=channels, at_least=(2 * height, 2 * width))
-    if pixels is None:
-        return _decode_by_pillow(content, height, width, channels)
-    if not size or pixels.shape[:2] == (height, width):
+    target = size if isinstance(size, tuple) else (size, size)
+    reduction = partial(_reduction, target=target, part=part)
+    fast = fast_pixels(content, channels=channels, reduction=reduction)
+    if fast is None:
+        return _decode_by_pillow(content, target, channels, part)
+    pixels, (height, width) = fast
+    whole = (0, 0, width, height)
+    if not size or (pixels.shape[:2] == target and part((height, width), target) == whole):
         return pixels
     image = Image.fromarray(pixels if channels == 3 else pixels[..., 0])
-    return np.array(_fit(image, height, width)).reshape(height, width, channels)
+    return np.array(_fit(image, (height, width), target, part)).reshape(*target, channels)
 
 
 def _decode_by_pillow(
-    content: bytes, height: int, width: int, channels: int
+    content: bytes, target: tuple[int, int], channels: int, part: Part
 ) -> UInt8[np.ndarray, "h w c"]:
     with _open(content) as image:
         try:
-            if height and image.format == "JPEG":
-                stored = (height, width) if _is_rotated(image) else (width, height)
-                image.draft(None, (2 * stored[0], 2 * stored[1]))  # a coarser scale, if large
+            shape = _draft(image, target, part) if image.format == "JPEG" else None
             image.load()
             ImageOps.exif_transpose(image, in_place=True)  # otherwise it copies what is upright
         except Exception as error:  # every decoder of Pillow has its own kinds
@@ -96,11 +99,29 @@ def _decode_by_pillow(
         upright = _eight_bits(image)
         if upright.mode != _MODES[channels]:
             upright = _converted(upright, _MODES[channels])
-        fitted = _fit(upright, height, width) if height else upright
+        shape = shape or (upright.height, upright.width)
+        fitted = _fit(upright, shape, target, part) if all(target) else upright
         return np.array(fitted).reshape(fitted.height, fitted.width, channels)
 
 
-def fit_array(image: np.ndarray, size: int) -> np.ndarray:
+def _draft(image: Image.Image, target: tuple[int, int], part: Part) -> tuple[int, int]:
+    """Has a JPEG decoded at a coarser scale, if it is large; returns its own upright shape."""
+    shape = _upright_shape(image)
+    if (scale := _reduction(shape, target, part)) > 1:
+        image.draft(None, (image.width // scale, image.height // scale))
+    return shape
+
+
+def _reduction(shape: tuple[int, int], target: tuple[int, int], part: Part) -> int:
+    """Returns by how much a JPEG may be reduced as it is decoded: twice the target is left."""
+    if not all(target):
+        return 1
+    left, top, right, bottom = part(shape, target)
+    most = min((bottom - top) / (2 * target[0]), (right - left) / (2 * target[1]))
+    return max((each for each in (2, 4, 8) if each <= most), default=1)
+
+
+def fit_array(image: np.ndarray, size: int, *, part: Part = central_part) -> np.ndarray:
     """Scales an array (H, W, C) as `decode_image` does a file; any number of channels.
 
     >>> import numpy as np
@@ -109,8 +130,9 @@ def fit_array(image: np.ndarray, size: int) -> np.ndarray:
     """
     if not size:
         return image
+    shape = image.shape[:2]
     planes = [
-        np.array(_fit(Image.fromarray(image[..., channel]), size, size))
+        np.array(_fit(Image.fromarray(image[..., channel]), shape, (size, size), part))
         for channel in range(image.shape[-1])
     ]
     return np.stack(planes, axis=-1)
@@ -146,13 +168,14 @@ def _open(content: bytes) -> Image.Image:
         raise BadImage("is no image, or not in a format that Pillow reads") from error
 
 
-def _fit(image: Image.Image, height: int, width: int) -> Image.Image:
-    """Scales and crops in one pass: the largest centred part of that shape gets that size."""
-    across = min(image.width, image.height * width / height)
-    down = min(image.height, image.width * height / width)
-    left, top = (image.width - across) / 2, (image.height - down) / 2
-    box = (left, top, left + across, top + down)
-    return image.resize((width, height), Image.Resampling.BILINEAR, box=box)
+def _fit(
+    image: Image.Image, shape: tuple[int, int], target: tuple[int, int], part: Part
+) -> Image.Image:
+    """Crops and scales in one pass; `shape` is the image's before it was reduced."""
+    x, y = image.width / shape[1], image.height / shape[0]
+    left, top, right, bottom = part(shape, target)
+    box = (left * x, top * y, right * x, bottom * y)
+    return image.resize(target[::-1], Image.Resampling.BILINEAR, box=box)
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

@@ -2,7 +2,8 @@
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ from jaxtyping import Bool, Int, Int32, Int64, UInt8
 
 from cnn_jax.config import Data
 from cnn_jax.data.carving import carve_test
+from cnn_jax.data.cropping import Part, central_part
 from cnn_jax.data.on_disk import ImagesOnDisk
 from cnn_jax.data.sources.cache import cache_path, read_cache, write_cache
 from cnn_jax.data.sources.decode_all import in_threads, room_for
@@ -107,7 +109,8 @@ def load(data: Data, *, memory: int | None = None) -> Dataset:
 
 
 def _on_disk(root: Path, files: _Files, decoded: _Decoded, facts: Spec, data: Data) -> ImagesOnDisk:
-    read = _Reader(root, files.paths, data.image_size, facts.image_shape)
+    part = partial(central_part, share=data.center_crop)
+    read = _Reader(root, files.paths, data.image_size, facts.image_shape, part)
     return ImagesOnDisk(read, decoded.paths, facts.image_shape, decoded.images)
 
 
@@ -118,19 +121,24 @@ class _Reader(NamedTuple):
     paths: list[str]
     size: int
     shape: tuple[int, int, int]
+    part: Part
 
-    def __call__(self, numbers: Int[np.ndarray, " k"]) -> UInt8[np.ndarray, "k h w c"]:
-        """Returns images.
+    def __call__(
+        self, numbers: Int[np.ndarray, " k"], parts: Sequence[Part] | None = None
+    ) -> UInt8[np.ndarray, "k h w c"]:
+        """Returns images, or of each another part than the usual one.
 
         Raises:
           InputError: a file has changed since all were checked.
         """
-        return np.stack([self._decode(self.paths[number]) for number in numbers])
+        names = [self.paths[number] for number in numbers]
+        return np.stack(list(map(self._decode, names, parts or [self.part] * len(names))))
 
-    def _decode(self, name: str) -> UInt8[np.ndarray, "h w c"]:
+    def _decode(self, name: str, part: Part) -> UInt8[np.ndarray, "h w c"]:
         path = f"{self.root}/{name}"  # to make a Path takes a tenth of a small image's time
         try:
-            pixels = decode_image(read_bytes(path), size=self.size, channels=self.shape[2])
+            content, channels = read_bytes(path), self.shape[2]
+            pixels = decode_image(content, size=self.size, channels=channels, part=part)
         except BadImage as error:
             raise InputError(f"{path} {error}; it could be read when training began") from error
         if pixels.shape != self.shape:
@@ -269,7 +277,8 @@ def _read(root: Path, part: str, files: _Files, facts: Spec, data: Data, feed: s
     Not if a file could not be read: whether it can be another time its version doesn't tell.
     """
     identity = [(path, *_version(root / path)) for path in files.paths]
-    options = (facts.image_shape, facts.class_names, data.image_size, data.on_bad_example, feed)
+    options = (facts.image_shape, facts.class_names, data.image_size, data.center_crop)
+    options += (data.on_bad_example, feed)
     path = cache_path(f"image_folder/{root.name}", part, str(root), options, identity)
     cached = read_cache(path)
     if cached is not None and cached.keys() == set(_Decoded._fields):
@@ -296,13 +305,14 @@ def _decode(
     count, unread = len(files.paths), []
     images, keep = room_for(count, facts.image_shape, feed)
     hashes = np.empty((count, 16), np.uint8)
+    size, center = data.image_size, partial(central_part, share=data.center_crop)
 
     def decode(index: int) -> str:
         """Fills a row; returns what is wrong with the file, or nothing."""
         path = root / files.paths[index]
         try:
             content = read_bytes(path)
-            pixels = decode_image(content, size=data.image_size, channels=data.channels)
+            pixels = decode_image(content, size=size, channels=data.channels, part=center)
         except BadImage as error:
             if data.on_bad_example != "skip":
                 raise _refusal(path, error) from error

@@ -65,7 +65,8 @@ def choose_feed(
     """Returns "resident" or "streaming": what `data.feed` says, or which it is for this dataset.
 
     By itself a dataset is resident if its images, as uint8, take at most `RESIDENT_SHARE` of
-    `memory` (bytes; None: unknown) and can be loaded into the host's memory.
+    `memory` (bytes; None: unknown) and can be loaded into the host's memory; but not where random
+    crops are cut from files.
 
     Raises:
       InputError: it is to be resident and doesn't fit into the host's memory.
@@ -75,7 +76,7 @@ def choose_feed(
     fits = (memory is None or needed <= RESIDENT_SHARE * memory) and (
         host is None or 2 * needed <= host
     )
-    if data.feed == "streaming" or (data.feed == "auto" and not fits):
+    if data.feed == "streaming" or data.crop_files or (data.feed == "auto" and not fits):
         return "streaming"
     check_memory(examples, shape, what)
     return "resident"

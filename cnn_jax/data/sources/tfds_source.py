@@ -4,12 +4,14 @@ import dataclasses
 import itertools
 import re
 import shlex
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cnn_jax.config import Data
+from cnn_jax.data.cropping import central_part
 from cnn_jax.data.on_disk import ImagesOnDisk
 from cnn_jax.data.sources import prepare
 from cnn_jax.data.sources.cache import cache_dir, cache_path, read_cache, write_cache
@@ -146,7 +148,7 @@ def _read_split(builder: Any, split: str, facts: Spec, data: Data, feed: str) ->
             write_cache(path, images=kept, labels=labels)
     if feed == "resident":
         return Split(kept, labels)
-    read = Records(builder, split, size=data.image_size, what=where)
+    read = Records(builder, split, **_framing(data), what=where)
     numbers = np.arange(len(labels), dtype=np.int64)
     return Split(ImagesOnDisk(read, numbers, facts.image_shape, kept), labels)
 
@@ -156,7 +158,7 @@ def _cache_path(builder: Any, split: str, data: Data, feed: str) -> Path:
     home = Path(builder.data_dir).resolve()
     files = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in sorted(home.iterdir())]
     part = re.sub(r"\W+", "_", split)
-    identity = (split, data.image_size, feed, str(home), files)
+    identity = (split, data.image_size, data.center_crop, feed, str(home), files)
     return cache_path(builder.info.full_name, part, *identity)
 
 
@@ -176,9 +178,9 @@ def _decode(
     labels = np.empty(count, np.int64)
     at_random = is_random_access(builder)
     if at_random:
-        read = Records(builder, split, size=data.image_size, what=where).examples
+        read = Records(builder, split, **_framing(data), what=where).examples
     else:
-        read = in_turn(builder, split, size=data.image_size)
+        read = in_turn(builder, split, **_framing(data))
 
     def decode(start: int) -> None:
         stop = min(start + _CHUNK, count)
@@ -204,6 +206,10 @@ def _decode(
             f"they must be 0 to {facts.num_classes - 1}"
         )
     return rows, labels.astype(np.int32)
+
+
+def _framing(data: Data) -> dict[str, Any]:
+    return {"size": data.image_size, "part": partial(central_part, share=data.center_crop)}
 
 
 def _check_pixels(pixels: np.ndarray, facts: Spec, where: str) -> None:

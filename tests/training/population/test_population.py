@@ -1,12 +1,13 @@
 """A whole population in process: what it leaves, and that stopping it anywhere changes nothing."""
 
+import dataclasses
 import shutil
 
 import jax
 import numpy as np
 import pytest
 
-from cnn_jax.config import Population
+from cnn_jax.config import Augment, Population
 from cnn_jax.errors import InputError, RunError
 from cnn_jax.metric_rows import read_rows
 from cnn_jax.training.loop import train_and_evaluate
@@ -229,6 +230,10 @@ def test_what_cannot_be(tmp_path):
         train_population(rare, tmp_path / "b")
     config.data.feed = "streaming"
     with pytest.raises(InputError, match="a population takes resident"):
+        train_population(config, tmp_path / "b")
+    cropped = {"image_size": 8, "crop_files": True, "augment": Augment(resized_crop=0.08)}
+    config.data = dataclasses.replace(config.data, feed="auto", **cropped)
+    with pytest.raises(InputError, match="a population takes images held on the device"):
         train_population(config, tmp_path / "b")
     with pytest.raises(InputError, match=r"model.depth can't differ"):
         train_population(config_of(values="model.depth=20,56"), tmp_path / "b")
