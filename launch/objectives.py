@@ -10,7 +10,9 @@ from launch.command_line import LaunchError
 # Of result.json; metrics of the validation split come from metrics.jsonl besides.
 COSTS = ("parameters", "train_seconds", "compile_seconds", "images_per_second")
 _PREFIX = "validation_"
-_METRICS = tuple(f"{_PREFIX}{name}" for name in ("accuracy", "loss", "label_accuracy"))
+_METRICS = tuple(
+    f"{_PREFIX}{name}" for name in ("accuracy", "loss", "top5_accuracy", "label_accuracy")
+)
 
 
 class Objective(NamedTuple):

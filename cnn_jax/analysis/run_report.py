@@ -173,6 +173,8 @@ def _facts(findings: Findings) -> dict[str, tuple[str, str]]:
         remark = f"{right:,} of {count:,}; 95% interval {low:.1%} to {high:.1%}"
         if (single := result.get("test_label_accuracy")) is not None:
             remark = f"every label right: {remark}; single labels {single:.1%}"
+        if (five := result.get("test_top5_accuracy")) is not None:
+            remark += f"; among the five best {five:.1%}"
         facts["test accuracy"] = (f"{result['test_accuracy']:.2%}", remark)
         facts["test loss"] = (f"{result['test_loss']:.4g}", "")
     if best := record.best:

@@ -5,13 +5,20 @@ from collections.abc import Callable, Iterable, Mapping
 
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
 Sums = dict[str, Array]
 SumsFn = Callable[..., Sums]  # of logits, labels, losses and perhaps a mask
 
-_PER_EXAMPLE = {"loss": "loss", "correct": "accuracy", "labels_correct": "label_accuracy"}
+_PER_EXAMPLE = {
+    "loss": "loss",
+    "correct": "accuracy",
+    "top5_correct": "top5_accuracy",
+    "labels_correct": "label_accuracy",
+}
+_MANY_CLASSES = 20  # among fewer the five best say little
 
 
 def classification_sums(
@@ -22,16 +29,31 @@ def classification_sums(
 ) -> Sums:
     """Returns the sums over a batch: `loss`, `correct`, `examples`; masked examples count nowhere.
 
-    Where labels are shares of the classes, the one with the largest share is the right one.
+    Of 20 classes and more also `top5_correct`, examples whose class is among the five best. Where
+    labels are shares of the classes, the one with the largest share is the right one.
     """
     classes = labels if labels.ndim == 1 else jnp.argmax(labels, axis=-1)
     correct = jnp.argmax(logits, axis=-1) == classes
     mask = jnp.ones_like(correct) if mask is None else mask
-    return {
+    sums = {
         "loss": jnp.sum(jnp.where(mask, losses, jnp.zeros_like(losses))),
         "correct": jnp.sum(correct & mask),
         "examples": jnp.sum(mask),
     }
+    if logits.shape[-1] >= _MANY_CLASSES:
+        sums["top5_correct"] = jnp.sum((_rank(logits, classes) < 5) & mask)
+    return sums
+
+
+def _rank(logits: Float[Array, "n classes"], classes: Int[Array, " n"]) -> Int[Array, " n"]:
+    """Returns the place of each class among the logits, from 0; the first of equals is the better.
+
+    A NaN is better than any class, and worse if it is the class's own.
+    """
+    own = jnp.take_along_axis(logits, classes[:, None], axis=-1)
+    earlier = lax.broadcasted_iota(classes.dtype, logits.shape, 1) < classes[:, None]
+    better = ~(logits <= own) | ((logits == own) & earlier)
+    return jnp.sum(better, axis=-1)
 
 
 def multi_label_sums(
@@ -63,8 +85,8 @@ def merge(sums: Iterable[dict[str, ArrayLike]]) -> dict[str, float]:
 
 
 def compute(totals: dict[str, float]) -> dict[str, float]:
-    """Returns the means: `loss`, `accuracy` and, where there are several labels an example,
-    `label_accuracy` per example; everything else per step. Means of nothing are NaN.
+    """Returns the means per example, `loss`, `accuracy` and, if they were summed, `top5_accuracy`
+    and `label_accuracy`; everything else per step. Means of nothing are NaN.
 
     >>> compute({"loss": 6.0, "correct": 3.0, "examples": 4.0})
     {'loss': 1.5, 'accuracy': 0.75}

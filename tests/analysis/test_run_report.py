@@ -154,6 +154,12 @@ def test_images_of_several_classes_have_scores_and_no_confusion(tmp_path):
     assert page.all("img") == []
 
 
+def test_of_many_classes_the_five_best_are_told_too(tmp_path):
+    run = record([], RESULT | {"test_top5_accuracy": 0.975})
+    page, _ = _told(tmp_path, Findings(run, None, None, None))
+    assert "95% interval 59.8% to 85.8%; among the five best 97.5%" in page.text
+
+
 @pytest.mark.parametrize(("right", "count"), [(0, 5), (5, 5), (294, 297), (7310, 10_000)])
 def test_the_interval_is_scipys(right, count):
     expected = binomtest(right, count).proportion_ci(method="wilson")

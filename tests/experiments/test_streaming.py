@@ -44,6 +44,7 @@ def test_a_resnet_runs_on_images_in_imagenets_form(imagenet, tmp_path):
     assert "Traceback" not in answer.err
     result = read_json(tmp_path / "run" / "result.json")
     assert (result["feed"], result["steps"], result["test_examples"]) == ("streaming", 2, 6)
+    assert 0 <= result["test_accuracy"] <= result["test_top5_accuracy"] <= 1
     assert result["input_wait_seconds"] > 0
     rows = read_rows(tmp_path / "run" / "metrics.jsonl")
     assert all(np.isfinite(row["train_loss"]) for row in rows)

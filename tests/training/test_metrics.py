@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from sklearn.metrics import accuracy_score, hamming_loss
+from sklearn.metrics import accuracy_score, hamming_loss, top_k_accuracy_score
 
 from cnn_jax.training.metrics import classification_sums, compute, merge, multi_label_sums
 
@@ -38,6 +38,25 @@ def test_what_is_masked_out_may_be_anything(padding):
 def test_of_shares_the_largest_is_the_right_class():
     shares = jnp.array([[0.4, 0.6], [0.0, 1.0], [0.9, 0.1], [0.2, 0.8]])
     assert int(classification_sums(LOGITS, shares, LOSSES)["correct"]) == 3
+
+
+@pytest.mark.parametrize("labels", ["classes", "shares"])
+def test_of_many_classes_the_five_best_are_counted(labels):
+    rng = np.random.default_rng(0)
+    logits, classes = rng.normal(size=(60, 20)).astype(np.float32), rng.integers(0, 20, 60)
+    mask = np.arange(60) < 47
+    there = jnp.array(classes) if labels == "classes" else jax.nn.one_hot(classes, 20)
+    sums = jax.jit(classification_sums)(logits, there, jnp.ones(60), mask)
+    expected = top_k_accuracy_score(classes[:47], logits[:47], k=5, labels=range(20))
+    metrics = compute(merge([jax.device_get(sums)]))
+    assert metrics["top5_accuracy"] == pytest.approx(expected) and 0.1 < expected < 0.5
+
+
+def test_of_equal_logits_the_first_are_the_five_best_and_of_none_that_is_a_number_none_is():
+    labels, losses = jnp.arange(20), jnp.ones(20)
+    assert int(classification_sums(jnp.ones((20, 20)), labels, losses)["top5_correct"]) == 5
+    nothing = jnp.full((20, 20), jnp.nan)
+    assert int(classification_sums(nothing, labels, losses)["top5_correct"]) == 0
 
 
 def test_merged_parts_equal_the_whole():
