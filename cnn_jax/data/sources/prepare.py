@@ -128,7 +128,7 @@ def obstacle(builder: Any) -> str:
     """
     manual = data_dir_of(builder) / "downloads" / "manual"
     if builder.MANUAL_DOWNLOAD_INSTRUCTIONS and not (manual.is_dir() and any(manual.iterdir())):
-        steps = " ".join(builder.MANUAL_DOWNLOAD_INSTRUCTIONS.split())
+        steps = " ".join(builder.MANUAL_DOWNLOAD_INSTRUCTIONS.split()).rstrip(".")
         return f"its files are to be downloaded by hand into {manual}: {steps}"
     if not is_enough(builder) and importlib.util.find_spec("tensorflow") is None:
         return f"its builder needs TensorFlow, which is not installed: {_INSTALL}"
