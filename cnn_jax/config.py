@@ -188,6 +188,8 @@ class Train:
     # set, the best weights are those tested
     min_change: float = 0.0  # by how much `monitor` must get better to be an improvement
     max_seconds: float = 0.0  # stop then, as on SIGTERM; 0: no limit
+    stall_seconds: float = 0.0  # end, with exit code 1, if no step is taken for so long, compiling
+    # and evaluations included: another process or a device is stuck; 0: wait for ever
     on_save_error: str = "stop"  # or "continue", when a checkpoint can't be written
     log_every: int = 50  # steps
     eval_every: int = 0  # steps; 0: once an epoch
@@ -227,8 +229,9 @@ def placement_fields(config: Config) -> set[str]:
 
     Where TFDS data lies is one of them; the path of an image folder or array file is the data.
     """
-    fields = {"devices", "parallel", "train.max_seconds", "train.on_save_error"}
-    fields |= {"data.feed", "data.workers", "train.pictures", "train.steps_per_dispatch"}
+    fields = {"devices", "parallel", "train.max_seconds", "train.stall_seconds"}
+    fields |= {"train.on_save_error", "train.pictures", "train.steps_per_dispatch"}
+    fields |= {"data.feed", "data.workers"}
     return fields if config.data.name in PATH_SOURCES else fields | {"data.dir"}
 
 

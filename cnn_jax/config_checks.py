@@ -69,6 +69,7 @@ _AT_LEAST = {
     "train.patience": 0,
     "train.min_change": 0,
     "train.max_seconds": 0,
+    "train.stall_seconds": 0,
     "train.steps_per_dispatch": 0,
     "train.log_every": 1,
     "train.eval_every": 0,

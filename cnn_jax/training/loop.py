@@ -26,6 +26,7 @@ from cnn_jax.training.saving import Saving
 from cnn_jax.training.session import Run, Session
 from cnn_jax.training.setup import Experiment, build_experiment, check_batch, check_new_run
 from cnn_jax.training.single_run import SingleRun
+from cnn_jax.training.stall import ended_if_stalled
 from cnn_jax.training.writers import open_writers
 from cnn_jax.whole_files import write_json
 
@@ -89,12 +90,14 @@ def _run(
         stop_on_signals() as request,
         own_directory(workdir, experiment) if first else contextlib.nullcontext(),
         Checkpoints(workdir / "checkpoints", warn=display.say) as checkpoints,
+        ended_if_stalled(train.stall_seconds) as note_step,
     ):
         saving = Saving(checkpoints, train, clock=clock, say=display.say)
         session = Session(workdir, saving, display, clock)
         run = run_type(experiment, session)
         state = run.start()
-        state = _train(run, state, session, _stop_check(experiment, clock, request))
+        stop_reason = _stop_check(experiment, clock, request)
+        state = _train(run, state, session, stop_reason, note_step)
         result = run.result(state)
         if first:
             with writing(workdir / RESULT):
@@ -118,7 +121,11 @@ def _stop_check(
 
 
 def _train(
-    run: Run, state: PyTree, session: Session, stop_reason: Callable[[], str | None]
+    run: Run,
+    state: PyTree,
+    session: Session,
+    stop_reason: Callable[[], str | None],
+    note_step: Callable[[int], None],
 ) -> PyTree:
     """Returns the state after the last step; the run writes rows and checkpoints on the way."""
     experiment, clock, display = run.experiment, session.clock, session.display
@@ -137,6 +144,7 @@ def _train(
             state, sums = run.take_steps(state, _feed(run, step - count, pending, clock), count)
             pending.append((sums, count))
             display.advance(step)
+            note_step(step)
             stop = stop_reason()
             due = row_is_due(experiment, step)
             if stop or due:

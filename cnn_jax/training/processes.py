@@ -131,7 +131,7 @@ def end(error: Exception) -> NoReturn:
     They notice that it is gone, and end too.
     """
     if isinstance(error, jax.errors.JaxRuntimeError):
-        error = RunError(f"{_LOST.format(_who())}: {_first_line(error)}")
+        error = RunError(f"{_LOST.format(who())}: {_first_line(error)}")
     if not isinstance(error, InputError | RunError):
         traceback.print_exception(error)
     print(f"error: {_first_line(error)}", file=sys.stderr, flush=True)
@@ -149,7 +149,7 @@ def _say_why_it_aborts() -> None:
 
     Python's own signal handlers never run there, so this one is set in C.
     """
-    message = f"error: {_LOST.format(_who())}\n".encode()
+    message = f"error: {_LOST.format(who())}\n".encode()
 
     def on_abort(number: int) -> None:
         os.write(2, message)
@@ -160,7 +160,8 @@ def _say_why_it_aborts() -> None:
     ctypes.CDLL(None).signal(signal.SIGABRT, _on_abort)
 
 
-def _who() -> str:
+def who() -> str:
+    """Returns which of how many processes this is."""
     return f"process {jax.process_index()} of {jax.process_count()}"
 
 
