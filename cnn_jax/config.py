@@ -61,6 +61,7 @@ class Augment:
     contrast: float = 0.0  # by a factor from 1 ± contrast
     saturation: float = 0.0  # by a factor from 1 ± saturation
     hue: float = 0.0  # share of the colour circle, 0.5 at most
+    lighting: float = 0.0  # standard deviation along ImageNet's principal colours; AlexNet: 0.1
     blur: float = 0.0  # Gaussian, of a sigma from 0 to this, in pixels
     noise: float = 0.0  # Gaussian, standard deviation, where white is 1
     cutout: int = 0  # side of the square that is painted over, in pixels

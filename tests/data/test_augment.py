@@ -38,6 +38,7 @@ EVERY = Augment(
     contrast=0.2,
     saturation=0.2,
     hue=0.1,
+    lighting=0.1,
     blur=0.5,
     noise=0.05,
     cutout=3,
@@ -117,7 +118,7 @@ def test_what_one_change_draws_does_not_depend_on_the_others():
 
 def test_images_that_cannot_be_changed_so_are_refused():
     check_augment(EVERY, (8, 6, 3))
-    check_augment(dataclasses.replace(EVERY, hue=0), (8, 6, 1))
+    check_augment(dataclasses.replace(EVERY, hue=0, lighting=0), (8, 6, 1))
     with pytest.raises(InputError, match="hue needs images with 3 channels; these have 1"):
         check_augment(EVERY, (8, 6, 1))
 

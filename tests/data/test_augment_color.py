@@ -64,6 +64,30 @@ def test_hue_needs_three_channels():
         color.adjust_hue(IMAGES[..., :1], delta=0.1)
 
 
+def test_lighting_is_a_shift_by_weighted_principal_colours():
+    values = np.array([0.2175, 0.0188, 0.0045])
+    colors = np.array(color._PRINCIPAL) / values  # in the columns
+    np.testing.assert_allclose(colors.T @ colors, np.eye(3), atol=2e-4)
+    assert (np.abs(colors[:, 0] + 3**-0.5) < 0.02).all()  # the first is gray, near enough
+    amounts = np.random.default_rng(0).normal(0, 0.2, (3, 3))
+    shifts = np.stack([colors @ (values * each) for each in amounts])
+    expected = np.clip(np.asarray(IMAGES) + shifts[:, None, None], 0, 1)
+    check_change(
+        lambda x: color.adjust_lighting(x, amounts=jnp.asarray(amounts, "f4")), IMAGES, expected
+    )
+    with pytest.raises(InputError, match="lighting needs images with 3 channels; these have 1"):
+        color.adjust_lighting(IMAGES[..., :1], amounts=jnp.zeros((3, 3)))
+
+
+def test_amounts_of_light_are_drawn_for_each_image_and_colour():
+    images = jnp.full((4000, 1, 1, 3), 0.5)
+    changed = jax.jit(lambda x: color.random_lighting(KEY, x, strength=0.1))(images)
+    amounts = np.linalg.solve(np.array(color._PRINCIPAL), np.asarray(changed)[:, 0, 0].T - 0.5)
+    np.testing.assert_allclose(amounts.std(axis=1), 0.1, rtol=0.05)
+    np.testing.assert_allclose(amounts.mean(axis=1), 0, atol=0.006)
+    assert (np.abs(np.corrcoef(amounts) - np.eye(3)) < 0.06).all()
+
+
 @pytest.mark.parametrize("channels", [1, 4])
 def test_the_luminance_of_other_channels_is_their_mean(channels):
     images = unit(pixels(2, 4, 5, channels))
@@ -120,7 +144,10 @@ RANDOM = {
 }
 
 
-@pytest.mark.parametrize("change", [*RANDOM, filters.random_blur, filters.random_noise])
+OTHERS = (color.random_lighting, filters.random_blur, filters.random_noise)
+
+
+@pytest.mark.parametrize("change", [*RANDOM, *OTHERS])
 def test_strength_zero_is_the_identity_known_or_traced(change):
     atol = RANDOM.get(change, (None, 0))[1]
     both = jax.jit(lambda s, x: (change(KEY, x, strength=0), change(KEY, x, strength=s)))

@@ -1,5 +1,6 @@
-"""Brightness, exposure, contrast, saturation and hue. Results are cut off at 0 and 1."""
+"""Brightness, exposure, contrast, saturation, hue and lighting. Results are cut off at 0 and 1."""
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -7,6 +8,12 @@ from cnn_jax.data.augment.draws import Images, PerImage, PRNGKey, Strength, per_
 from cnn_jax.errors import InputError
 
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
+# ImageNet's principal colours in the columns, each times its eigenvalue: fb.resnet.torch's numbers.
+_PRINCIPAL = (
+    (-0.5675 * 0.2175, 0.7192 * 0.0188, 0.4009 * 0.0045),
+    (-0.5808 * 0.2175, -0.0045 * 0.0188, -0.8140 * 0.0045),
+    (-0.5836 * 0.2175, -0.6948 * 0.0188, 0.4203 * 0.0045),
+)
 
 
 def luminance(images: Images) -> Float[Array, "n h w 1"]:
@@ -95,6 +102,23 @@ def adjust_hue(images: Images, *, delta: PerImage) -> Images:
     return jnp.concatenate([value - chroma * part for part in below], axis=-1)
 
 
+def adjust_lighting(images: Images, *, amounts: Float[Array, "n 3"]) -> Images:
+    """Adds to RGB images so much of each of ImageNet's principal colours, as light does that is
+    stronger or of another colour (Krizhevsky et al., 2012, section 4.1).
+
+    Raises InputError unless there are three channels.
+
+    >>> images = jnp.full((1, 1, 1, 3), 0.5)
+    >>> adjust_lighting(images, amounts=jnp.array([[-1.0, 0.0, 0.0]])).round(2).ravel().tolist()
+    [0.62, 0.63, 0.63]
+    """
+    if images.shape[-1] != 3:
+        raise InputError(f"lighting needs images with 3 channels; these have {images.shape[-1]}")
+    colors = jnp.asarray(_PRINCIPAL, images.dtype)
+    added = jnp.matmul(amounts.astype(images.dtype), colors.T, precision="highest")
+    return jnp.clip(images + added[:, None, None, :], 0, 1)
+
+
 def _hue(red: Array, green: Array, blue: Array, value: Array, chroma: Array) -> Array:
     """Returns the hue in sixths of the circle, from red over green to blue; that of grey is 0."""
     safe = jnp.where(chroma > 0, chroma, jnp.ones_like(chroma))
@@ -159,3 +183,15 @@ def random_hue(key: PRNGKey, images: Images, *, strength: Strength) -> Images:
     ((4, 8, 8, 3), True)
     """
     return adjust_hue(images, delta=symmetric(key, len(images), strength))
+
+
+def random_lighting(key: PRNGKey, images: Images, *, strength: Strength) -> Images:
+    """Adds to each image of each principal colour an amount of that standard deviation.
+
+    >>> import jax
+    >>> images = random_lighting(jax.random.key(0), jnp.full((4, 8, 8, 3), 0.5), strength=0.1)
+    >>> images.shape, bool((abs(images - 0.5) < 0.1).all())
+    ((4, 8, 8, 3), True)
+    """
+    amounts = strength * jax.random.normal(key, (len(images), 3), jnp.float32)
+    return adjust_lighting(images, amounts=amounts)

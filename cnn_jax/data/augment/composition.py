@@ -1,10 +1,10 @@
 """The changes that a config turns on, as one function of a key and a batch.
 
 The order is fixed: flips, shifted crop, the geometric changes in one resampling pass,
-TrivialAugment or RandAugment, exposure, brightness, contrast, saturation, hue, blur, noise, cutout,
-random erasing, and last mixup or cutmix. Each example draws for itself, and each change from a key
-of its own: what one draws doesn't depend on which others are on. All of it runs inside the compiled
-training step.
+TrivialAugment or RandAugment, exposure, brightness, contrast, saturation, hue, lighting, blur,
+noise, cutout, random erasing, and last mixup or cutmix. Each example draws for itself, and each
+change from a key of its own: what one draws doesn't depend on which others are on. All of it runs
+inside the compiled training step.
 """
 
 import dataclasses
@@ -19,6 +19,7 @@ from cnn_jax.data.augment.color import (
     random_contrast,
     random_exposure,
     random_hue,
+    random_lighting,
     random_saturation,
 )
 from cnn_jax.data.augment.draws import Images, PRNGKey
@@ -141,6 +142,7 @@ def _adjust(key: PRNGKey, images: Images, s: Augment) -> Images:
         (random_contrast, s.contrast),
         (random_saturation, s.saturation),
         (random_hue, s.hue),
+        (random_lighting, s.lighting),
         (random_blur, s.blur),
         (random_noise, s.noise),
     )
