@@ -103,7 +103,7 @@ def rate_scale(opt_state: PyTree) -> jax.Array | None:
 
 
 def _sgd(o: Optim, schedule: Schedule) -> optax.GradientTransformation:
-    return optax.sgd(schedule, momentum=_momentum(o, 0.9), nesterov=o.nesterov)
+    return optax.sgd(schedule, **_momentum(o, 0.9))
 
 
 def _rmsprop(o: Optim, schedule: Schedule) -> optax.GradientTransformation:
@@ -111,19 +111,19 @@ def _rmsprop(o: Optim, schedule: Schedule) -> optax.GradientTransformation:
         schedule,
         decay=o.decay_rate,
         eps=_or(o.epsilon, 1e-7),
-        momentum=_momentum(o, 0.0),
-        nesterov=o.nesterov,
+        **_momentum(o, 0.0),
     )
 
 
 def _lars(o: Optim, schedule: Schedule) -> optax.GradientTransformation:
+    momentum = _or(o.momentum, 0.9)
     return optax.lars(
         schedule,
         weight_decay=o.weight_decay,
         weight_decay_mask=decay_mask,
         trust_ratio_mask=decay_mask,
-        momentum=_or(o.momentum, 0.9),
-        nesterov=o.nesterov,
+        momentum=momentum,
+        nesterov=is_on(momentum) and o.nesterov,
     )
 
 
@@ -176,10 +176,10 @@ def _or(value: ArrayLike | None, default: float) -> ArrayLike:
     return default if value is None else value
 
 
-def _momentum(o: Optim, default: float) -> ArrayLike | None:
-    """Returns None for no momentum: the optimizer then keeps no trace."""
+def _momentum(o: Optim, default: float) -> dict[str, Any]:
+    """Returns None for no momentum: the optimizer then keeps no trace, nor reads `nesterov`."""
     momentum = _or(o.momentum, default)
-    return momentum if is_on(momentum) else None
+    return {"momentum": momentum, "nesterov": o.nesterov} if is_on(momentum) else {"momentum": None}
 
 
 def _betas(o: Optim, epsilon: float = 1e-8) -> dict[str, ArrayLike]:

@@ -268,6 +268,20 @@ def test_fields_without_effect_are_known(name, schedule, expected):
     assert sorted(found) == sorted(expected)
 
 
+@pytest.mark.parametrize(
+    ("name", "momentum", "expected"),
+    [
+        ("sgd", None, []),
+        ("sgd", 0.0, ["nesterov"]),
+        ("rmsprop", None, ["nesterov"]),
+        ("rmsprop", 0.5, []),
+        ("lars", 0.0, ["nesterov"]),
+    ],
+)
+def test_nesterov_is_of_a_momentum(name, momentum, expected):
+    assert unread(Optim(name=name, momentum=momentum, nesterov=True)) == expected
+
+
 @pytest.mark.parametrize("name", configs.names())
 def test_no_config_sets_what_its_optimizer_does_not_read(name):
     assert unread(configs.load(name).optim) == []
