@@ -157,7 +157,7 @@ class Optim:
     weight_decay: float = 0.0  # not on biases and norms; decoupled in adamw, lamb and muon, and
     # in muon_sgd not on convolutions
     schedule: str = "constant"
-    warmup: float = 0.0  # linear from zero over this fraction of the run
+    warmup: float = 0.0  # linear from zero over this fraction of the run; not of one_cycle
     milestones: tuple[float, ...] = ()  # schedule "step": where the rate drops
     decay_factor: float = 0.1  # schedules "step" and "plateau": by what it is multiplied
     plateau_patience: int = 10  # schedule "plateau": epochs whose mean training loss isn't lower

@@ -205,9 +205,12 @@ def _check_train(train: Train, batch_size: int) -> None:
 
 
 def check_effect(config: Config) -> None:
-    """Raises InputError if a population is described where a single run is asked for, or how
-    strongly RandAugment works where it is off.
+    """Raises InputError for what no new run should ask for, as it isn't what it seems.
+
+    That are a population's fields in a single run, how strongly RandAugment works where it is off,
+    and schedules that warm up twice or have steps at no time.
     """
+    _check_schedule(config.optim)
     augment = config.data.augment
     if augment.rand_magnitude != Augment.rand_magnitude and not augment.rand_augment:
         raise InputError(
@@ -220,6 +223,19 @@ def check_effect(config: Config) -> None:
                 f"population.{name} is {value}, but this is a single run; set population.seeds or "
                 "population.values, too"
             )
+
+
+def _check_schedule(optim: Optim) -> None:
+    if optim.schedule == "one_cycle" and optim.warmup:
+        raise InputError(
+            f"optim.warmup is {optim.warmup}, but optim.schedule=one_cycle warms up by itself, for "
+            "0.3 of the run; set optim.warmup=0"
+        )
+    if optim.schedule == "step" and not optim.milestones:
+        raise InputError(
+            "optim.schedule is step, but optim.milestones are empty, so the rate would never drop; "
+            "set them, such as 0.5,0.75"
+        )
 
 
 def _check_population(config: Config) -> None:

@@ -26,6 +26,11 @@ WRONG = {
         ["--also=--config.data.augment.rand_magnitude=3"],
         "set data.augment.rand_augment, too",
     ),
+    "two warm-ups": (  # the config has one
+        ["--also=--config.optim.schedule=one_cycle"],
+        "one_cycle warms up by itself, for 0.3 of the run; set optim.warmup=0",
+    ),
+    "no steps": (["--also=--config.optim.schedule=step"], "optim.milestones are empty"),
     "no number": (["--also=--config.train.steps=many"], "many"),
 }
 
