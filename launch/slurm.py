@@ -10,6 +10,8 @@ all nodes share; logs are in DIR/slurm, what was submitted in DIR/manifest.json.
 runs the same on this machine.
 """
 
+import contextlib
+import io
 import json
 import math
 import shlex
@@ -20,6 +22,7 @@ from typing import Any
 
 import submitit
 from absl import flags
+from submitit.core.utils import FailedJobError
 
 from launch import command_line, job
 from launch.command_line import LaunchError
@@ -91,7 +94,7 @@ def submit(
     """Submits a job for each command, as one array if there are several.
 
     Raises:
-      LaunchError: there is no Slurm here, or the directory can't be made.
+      LaunchError: there is no Slurm here, it refuses, or the directory can't be made.
     """
     try:
         executor = submitit.AutoExecutor(
@@ -105,10 +108,14 @@ def submit(
             "--cluster=local"
         ) from error
     executor.update_parameters(**options)
-    if len(commands) == 1:
-        return [executor.submit(Task(commands[0]))]
-    with executor.batch():
-        return [executor.submit(Task(command)) for command in commands]
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):  # where submitit prints the error, too
+            if len(commands) == 1:
+                return [executor.submit(Task(commands[0]))]
+            with executor.batch():
+                return [executor.submit(Task(command)) for command in commands]
+    except FailedJobError as error:
+        raise LaunchError(f"Slurm refuses: {error}") from error
 
 
 if __name__ == "__main__":

@@ -52,6 +52,21 @@ def test_an_array_of_seeds_runs_on_the_local_executor(fake_place):
     assert list((fake_place / "out/slurm").glob("*_log.err"))
 
 
+@pytest.mark.parametrize("tasks", [1, 2])
+def test_what_slurm_refuses_is_one_line(fake_place, monkeypatch, tasks):
+    bin_dir = fake_place / f"bin{tasks}"
+    bin_dir.mkdir()
+    for name in "srun", "sbatch":
+        (bin_dir / name).write_text("#!/bin/sh\necho 'sbatch: error: no partition x' >&2\nexit 1\n")
+        (bin_dir / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(bin_dir), prepend=":")
+    line = ["--workdir=refused", "--partition=x", f"--tasks={tasks}", *TRAIN]
+    (answer,) = run_all("slurm", [line], cwd=fake_place)
+    assert (answer.code, answer.out) == (2, "")
+    assert answer.err == "error: Slurm refuses: sbatch: error: no partition x\n"
+    assert not (fake_place / "refused" / MANIFEST).exists()
+
+
 def test_on_slurm_a_stopped_command_is_requeued_and_goes_on(fake_train, monkeypatch):
     bin_dir = fake_train / "bin"
     bin_dir.mkdir()
