@@ -61,6 +61,7 @@ BAD_VALUES = [
     ("optim.milestones", ((0.1,),), "a number between 0 and 1"),
     ("population.halving", ("a",), "a number between 0 and 1"),
     ("data.synthetic.image_shape", ("a",), "height, width and channels"),
+    ("data.synthetic.image_shape", (0, 8, 3), "each at least 1"),
     ("data.class_names", ("a", 1), "each must be a string"),
     ("train.label_smoothing", 1.0, "below 1"),
     ("train.dtype", "float16", "bfloat16"),
