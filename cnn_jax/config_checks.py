@@ -161,8 +161,8 @@ def _check_data(data: Data) -> None:
     shape = data.synthetic.image_shape
     if len(shape) != 3 or not all(type(size) is int and size >= 1 for size in shape):
         raise InputError(
-            f"data.synthetic.image_shape is {shape}; it must be height, width and channels, each at "
-            "least 1"
+            f"data.synthetic.image_shape is {shape}; it must be height, width and channels, each "
+            "at least 1"
         )
 
 
