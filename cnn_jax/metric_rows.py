@@ -18,7 +18,7 @@ def read_rows(path: Path) -> list[Row]:
     Lines without a step are left out too: Writers never wrote them. Numbers that were not finite,
     which JSON has none of, are NaN again.
     """
-    text, rows = path.read_text(encoding="utf-8", errors="replace") if path.exists() else "", []
+    text, rows = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else "", []
     for line in text.splitlines():
         with contextlib.suppress(json.JSONDecodeError):
             rows.append(json.loads(line))

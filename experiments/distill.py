@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from absl import flags
 
 from cnn_jax.config import is_population
+from cnn_jax.config_checks import validate
 from cnn_jax.data.datasets import dataset_spec
 from cnn_jax.data.normalization import normalize
 from cnn_jax.errors import InputError
@@ -42,6 +43,7 @@ def main(argv: Sequence[str]) -> None:
     config = command_line.read_config(_CONFIG)
     if not _TEACHER.value:
         raise InputError("--teacher=DIR is missing: the run directory of the trained network")
+    validate(config)
     teacher = load_predictor(Path(_TEACHER.value), which="best")
     if teacher.spec != dataset_spec(config.data):
         raise InputError(f"the run {_TEACHER.value} is of other images: they must be the student's")

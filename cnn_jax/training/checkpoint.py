@@ -282,7 +282,7 @@ def _unreadable(directory: Path) -> list[str]:
 
 
 def _first_words(error: Exception) -> str:
-    return str(error).split("[")[0].strip()[:200]
+    return str(error).split("[")[0].strip()[:200] or type(error).__name__
 
 
 def _shapes(tree: PyTree) -> dict[str, tuple[int, ...]]:

@@ -38,6 +38,7 @@ def test_a_student_learns_from_a_finished_run(finished, tmp_path):
     teacher, _ = finished
     common = ["--config=lenet_digits", f"--teacher={teacher}", "--weight=1", "--workdir=student"]
     steps = ["--config.train.steps=150", "--config.model.width=1", "--config.train.pictures=false"]
+    flat = ["--config.data.name=synthetic", "--config.data.synthetic.image_shape=8,8"]
     unit = ["--config.data.normalization=unit"]
     right, wrong, other, resumed, *refused, normalised = run_all(
         "distill",
@@ -49,6 +50,7 @@ def test_a_student_learns_from_a_finished_run(finished, tmp_path):
             [*common, *steps, "--config.train.class_weights=balanced", "--workdir=other"],
             [*common, *steps, "--temperature=nan", "--workdir=other"],
             [*common, *steps, "--weight=nan", "--workdir=other"],
+            [*common, *steps, *flat, "--workdir=other"],
             [*common, *steps, *unit, "--config.train.steps=2", "--workdir=unit"],
         ],
         cwd=tmp_path,
@@ -61,9 +63,10 @@ def test_a_student_learns_from_a_finished_run(finished, tmp_path):
     assert other.code == 2 and "is of other images" in other.err
     assert normalised.code == 0, normalised.err
     assert resumed.code == 0 and "holds a finished run" in resumed.err
-    assert [answer.code for answer in refused] == [2, 2, 2]
+    assert [answer.code for answer in refused] == [2, 2, 2, 2]
     assert "leave train.class_weights out" in refused[0].err
-    for answer, flag in zip(refused[1:], ("--temperature=nan", "--weight=nan"), strict=True):
+    assert "image_shape is (8, 8)" in refused[3].err
+    for answer, flag in zip(refused[1:3], ("--temperature=nan", "--weight=nan"), strict=True):
         assert flag in answer.err and "finite" in answer.err
     (plain,) = run_all("train", [["--config=student/config.json"]], cwd=tmp_path)
     assert plain.code == 2 and "go on with experiments.distill" in plain.err

@@ -187,6 +187,7 @@ def test_wrong_input_for_a_run_is_told_in_one_line(untrained, tmp_path):
         ("--workdir=no", "--what=filters", "--class=3"): "or draw any of classes, attribution",
         ("--workdir=no", "--what=deep_dream", "--steps=3"): "or draw any of filters, classes",
         ("--workdir=no", "--what=classes", "--examples=9"): "--examples has no effect on",
+        ("--workdir=no", "--what=classes", f"--seed={2**64}"): "--seed=18446744073709551616",
         ("--workdir=no", "--what=feature_maps", "--seed=1"): "--seed has no effect on",
         ("--what=kernels", "--image=a", "--checkpoint=best"): "--checkpoint has no effect on",
         ("--workdir=no", "--what=filters,classes", "--image=a"): "--image has no effect on",

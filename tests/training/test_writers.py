@@ -57,6 +57,11 @@ def test_a_damaged_line_is_dropped_alone(tmp_path):
     assert _steps(tmp_path) == [1, 3]
 
 
+def test_a_folder_in_its_place_has_no_rows(tmp_path):
+    (tmp_path / "metrics.jsonl").mkdir()
+    assert _steps(tmp_path) == []
+
+
 def test_a_last_line_cut_short_is_dropped(tmp_path):
     _write(tmp_path, 0, [1, 2])
     with open(tmp_path / "metrics.jsonl", "a") as file:
