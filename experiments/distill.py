@@ -32,7 +32,9 @@ from experiments import command_line
 
 _CONFIG = command_line.define_config()
 _TEACHER = flags.DEFINE_string("teacher", None, "the run directory of the trained network")
-_TEMPERATURE = command_line.define_number("temperature", 4.0, "T, of both softmaxes", least=1e-3)
+_TEMPERATURE = command_line.define_number(
+    "temperature", 4.0, "T, of both softmaxes", least=1e-3, most=1e6
+)
 _WEIGHT = command_line.define_number("weight", 0.9, "of the teacher", most=1.0)
 _WORKDIR = flags.DEFINE_string("workdir", None, "run directory; default: a new one under runs/")
 

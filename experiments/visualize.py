@@ -59,7 +59,7 @@ _IMAGE = flags.DEFINE_multi_string("image", [], "image files or folders; more ma
 _CLASS = flags.DEFINE_list("class", [], "names or numbers of the classes to draw or explain")
 _CHECKPOINT = command_line.define_checkpoint()
 _DATA_DIR = command_line.define_data_dir()
-_EXAMPLES = flags.DEFINE_integer("examples", 2000, "test images searched for patches", 0)
+_EXAMPLES = flags.DEFINE_integer("examples", 2000, "test images searched for patches", 1)
 _SEED = flags.DEFINE_integer("seed", 0, "of the noise images are made from", 0, 2**32 - 1)
 _OUT = flags.DEFINE_string("out", None, "the picture's file, without a run; default: NAME_WHAT.png")
 _JITTER = "pixels by which images are shifted; unless given an eighth of the side at most"
@@ -68,7 +68,7 @@ _RECIPE = (
     flags.DEFINE_integer("steps", Recipe.steps, "of ascent", 1),
     command_line.define_number("learning_rate", Recipe.learning_rate, "of ascent"),
     flags.DEFINE_bool("spectrum", Recipe.spectrum, "ascent by Fourier coefficients"),
-    flags.DEFINE_integer("jitter", Recipe.jitter, _JITTER, 0),
+    flags.DEFINE_integer("jitter", Recipe.jitter, _JITTER, 0, 2**30),
     command_line.define_number("blur", Recipe.blur, "sigma in pixels, after a step of ascent"),
     command_line.define_number("total_variation", Recipe.total_variation, _VARIATION),
 )

@@ -15,6 +15,7 @@ from jaxtyping import UInt8
 from cnn_jax.cpus import usable_cpus
 from cnn_jax.data.sources.image_file import BadImage, read_bytes
 from cnn_jax.data.sources.image_folder import image_paths
+from cnn_jax.errors import InputError
 
 Decode = Callable[[bytes], UInt8[np.ndarray, "h w c"]]
 
@@ -34,12 +35,17 @@ def find_images(names: Iterable[str]) -> Iterator[Path]:
 
     "-" stands for the lines of stdin, which are read when they are asked for. A folder without
     images is given out itself, to be told of as unreadable.
+
+    Raises:
+      InputError: a name is empty, as that of a variable that is not set.
     """
     for name in names:
         if name == "-":
             # As bytes, since names of files need not be text.
             lines = (os.fsdecode(line).strip() for line in sys.stdin.buffer)
             yield from find_images(line for line in lines if line not in "-")
+        elif not name:
+            raise InputError("the name of an image is empty; give a file, a folder or -")
         elif Path(name).is_dir():
             yield from sorted(image_paths(Path(name))) or [Path(name)]
         else:

@@ -8,6 +8,7 @@ import pytest
 
 from cnn_jax.data.decoding import decoded_batches, find_images
 from cnn_jax.data.sources.image_file import BadImage
+from cnn_jax.errors import InputError
 
 
 def _number(content):
@@ -80,3 +81,8 @@ def test_folders_are_searched_and_stdin_read(tmp_path, monkeypatch):
     found = [path.as_posix() for path in find_images(["deep", "empty", "-", "none.png"])]
     wanted = ["deep/b.png", "deep/er/a.JPG", "empty", "single.odd", "deep/er/a.JPG"]
     assert found == [*wanted, os.fsdecode(b"\xff.png"), "none.png"]
+
+
+def test_an_empty_name_is_not_the_folder_one_is_in():
+    with pytest.raises(InputError, match="the name of an image is empty"):
+        list(find_images(["a.png", ""]))

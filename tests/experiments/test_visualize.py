@@ -188,6 +188,8 @@ def test_wrong_input_for_a_run_is_told_in_one_line(untrained, tmp_path):
         ("--workdir=no", "--what=deep_dream", "--steps=3"): "or draw any of filters, classes",
         ("--workdir=no", "--what=classes", "--examples=9"): "--examples has no effect on",
         ("--workdir=no", "--what=classes", f"--seed={2**64}"): "--seed=18446744073709551616",
+        ("--workdir=no", "--what=filters", "--examples=0"): "--examples=0",
+        ("--workdir=no", "--what=classes", f"--jitter={2**40}"): "--jitter=1099511627776",
         ("--workdir=no", "--what=feature_maps", "--seed=1"): "--seed has no effect on",
         ("--what=kernels", "--image=a", "--checkpoint=best"): "--checkpoint has no effect on",
         ("--workdir=no", "--what=filters,classes", "--image=a"): "--image has no effect on",
