@@ -193,7 +193,7 @@ def parse(argv: list[str]) -> list[str]:
     try:
         whole = _config_first(argv)
         # The flag reads sys.argv to learn which fields are set, so both must say the same.
-        sys.argv[:], unset = _without_none(whole)
+        sys.argv[:], unset = _without_none(_last_lists(whole))
         words = _read_flags(sys.argv)
         sys.argv[:] = whole
         for name in unset:
@@ -244,6 +244,21 @@ def _config_first(argv: list[str]) -> list[str]:
     for field in fields:
         _check_field(field)
     return [argv[0], *first, *rest]
+
+
+def _last_lists(argv: list[str]) -> list[str]:
+    """Returns the arguments with the last `--config.FIELD=VALUES` of each field that is a list.
+
+    Of any other field the last counts by itself; of these the flags would join all.
+    """
+    lists = {name for name, value in flatten(Config()).items() if isinstance(value, tuple)}
+    fields = [match[1] if (match := _FIELD.match(token)) else "" for token in argv]
+    last = {field: i for i, field in enumerate(fields) if field in lists}
+    return [
+        token
+        for i, (token, field) in enumerate(zip(argv, fields, strict=True))
+        if last.get(field, i) == i or "=" not in token
+    ]
 
 
 def _without_none(argv: list[str]) -> tuple[list[str], list[str]]:

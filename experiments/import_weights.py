@@ -84,8 +84,7 @@ def main(argv: Sequence[str]) -> None:
 
 def _spec(spec: Spec) -> Spec:
     """Returns the dataset's facts, with the class names of the command line if it has some."""
-    if None in spec.image_shape:
-        raise InputError(f"images of {spec.name} have no common size; set --config.data.image_size")
+    spec.check_size()
     if _CLASS_NAMES.value is None:
         return spec
     try:

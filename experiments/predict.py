@@ -34,6 +34,7 @@ from cnn_jax.data.sources.image_file import shown, strict_pillow
 from cnn_jax.data.sources.quiet import say
 from cnn_jax.errors import InputError
 from cnn_jax.training.predictor import check_decodable, compile_logits, load_predictor
+from cnn_jax.whole_files import strict
 from experiments import command_line
 
 flags.FLAGS.set_gnu_getopt()  # flags may follow images
@@ -104,7 +105,7 @@ def _report(answers: Iterable[Answer | Decoded]) -> tuple[int, int]:
             continue
         done += 1
         if table is None:
-            print(json.dumps(each), flush=True)
+            print(json.dumps(strict(each)), flush=True)
         else:
             table.add_row(*map(Text, _cells(each)))
     if table is not None:

@@ -37,6 +37,7 @@ def main(argv: Sequence[str]) -> None:
     config = command_line.read_config(_CONFIG)
     validate(config)
     spec = dataset_spec(config.data)
+    spec.check_size()
     model = build_network(config, spec)
     summary = summarize(model, spec.image_shape)
     if _FORMAT.value == "json":

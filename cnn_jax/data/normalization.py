@@ -9,6 +9,7 @@ Pixels are first scaled to [0, 1]. Then, by kind:
 - "zca": minus the mean of each value, then ZCA whitening, for images of up to 3,072 values.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,21 +45,34 @@ class Normalization:
             np.savez(file, **arrays)
 
     @staticmethod
-    def load(path: Path) -> "Normalization":
-        """Returns what `save` wrote.
+    def load(path: Path, image_shape: tuple[int, int, int] | None = None) -> "Normalization":
+        """Returns what `save` wrote, for images of `image_shape` if that is given.
 
         Raises:
-          InputError: there is no such file, or something else in it.
+          InputError: there is no such file, something else in it, or constants of other images.
         """
         try:
             # Opened here, as np.load leaves a damaged file open.
             with open(path, "rb") as file, np.load(file) as arrays:
                 found = dict(arrays)
-            return Normalization(str(found.pop("kind")), **found)
+            loaded = Normalization(str(found.pop("kind")), **found)
         except OSError as error:
             raise InputError(f"{path} can't be read: {error.strerror or error}") from error
         except Exception as error:  # each part of a zip, damaged, has its own kinds
             raise InputError(f"{path} holds no normalization: {error}") from error
+        if image_shape and not loaded._fits(image_shape):
+            size = "×".join(map(str, image_shape))
+            raise InputError(f"{path} is damaged or of another run: it isn't for images of {size}")
+        return loaded
+
+    def _fits(self, image_shape: tuple[int, int, int]) -> bool:
+        values, one_each = math.prod(image_shape), [(1, 1, image_shape[2]), tuple(image_shape)]
+        shapes = {"mean": one_each, "std": one_each, "whitening": [(values, values)]}
+        constants = {name: each for name, each in vars(self).items() if name in shapes}
+        return bool((self.std > 0).all()) and all(
+            each is None or (each.shape in shapes[name] and np.isfinite(each).all())
+            for name, each in constants.items()
+        )
 
 
 def fit_normalization(

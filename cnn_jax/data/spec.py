@@ -33,6 +33,13 @@ class Spec:
         """The number of classes; labels run from 0 to one less."""
         return len(self.class_names)
 
+    def check_size(self) -> None:
+        """Raises InputError where images differ in size, and so suit no network as they are."""
+        if None in self.image_shape:
+            raise InputError(
+                f"images of {self.name} have no common size; set --config.data.image_size"
+            )
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Split:

@@ -90,7 +90,7 @@ def load_predictor(workdir: Path, *, which: str = "last") -> Predictor:
     return Predictor(
         config=config,
         spec=spec,
-        normalization=Normalization.load(workdir / NORMALIZATION),
+        normalization=Normalization.load(workdir / NORMALIZATION, spec.image_shape),
         model=model,
         variables={"params": saved[weights], "batch_stats": saved["batch_stats"]},
         mesh=mesh,

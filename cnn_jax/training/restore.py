@@ -34,9 +34,10 @@ def restore_run(
     config.data.dir = data_dir or config.data.dir
     with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
         step = checkpoints.find(which)
-        experiment = dataclasses.replace(
-            build_experiment(config), normalization=Normalization.load(workdir / NORMALIZATION)
-        )
+        experiment = build_experiment(config)
+        shape = experiment.dataset.spec.image_shape
+        constants = Normalization.load(workdir / NORMALIZATION, shape)
+        experiment = dataclasses.replace(experiment, normalization=constants)
         if (workdir / DATASET).is_file():
             check_classes(experiment.dataset.spec, read_spec(workdir))
         return experiment, step, checkpoints.restore(step, abstract_state(experiment))

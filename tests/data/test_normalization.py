@@ -1,4 +1,5 @@
 import contextlib
+import dataclasses
 
 import jax
 import jax.numpy as jnp
@@ -95,6 +96,22 @@ def test_what_is_saved_is_what_is_loaded(kind, tmp_path):
     assert loaded.kind == kind and (loaded.whitening is None) == (kind != "zca")
     for name, value in vars(saved).items():
         np.testing.assert_array_equal(getattr(loaded, name), value)
+
+
+@pytest.mark.parametrize("kind", ["mean_std", "per_pixel", "zca"])
+def test_constants_of_other_images_are_refused(kind, tmp_path):
+    path, shape = tmp_path / "normalization.npz", TRAIN.shape[1:]
+    fitted = fit_normalization(TRAIN, kind)
+    fitted.save(path)
+    assert Normalization.load(path, shape).kind == kind
+    for other in [(*shape[:2], shape[2] + 1), *([(2, 2, shape[2])] if kind != "mean_std" else [])]:
+        with pytest.raises(InputError, match=f"it isn't for images of {other[0]}×{other[1]}"):
+            Normalization.load(path, other)
+    for mean, std in ((np.nan, 1), (0, 0)):
+        changed = {"mean": fitted.mean * 0 + mean, "std": fitted.std * std}
+        dataclasses.replace(fitted, **changed).save(path)
+        with pytest.raises(InputError, match="damaged or of another run"):
+            Normalization.load(path, shape)
 
 
 def test_a_file_that_holds_none_is_refused(tmp_path):

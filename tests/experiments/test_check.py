@@ -15,6 +15,8 @@ UNSET = [
     "--config.model.dropout=0.25",
     "--config.train.steps=none",
     "--config.train.epochs=2",
+    "--config.optim.milestones=0.1,0.2,0.3",
+    "--config.optim.milestones=(0.5,)",
 ]
 WRONG = {
     "a value out of range": (["--also=--config.optim.learning_rate=0"], "learning_rate is 0"),
@@ -54,6 +56,10 @@ def test_an_optional_field_is_unset_by_none(answers):
     config = json.loads(answers[-1].out)
     assert config["model"]["width"] is None and config["model"]["dropout"] == 0.25
     assert config["train"]["steps"] is None and config["train"]["epochs"] == 2
+
+
+def test_of_a_list_too_the_last_one_counts(answers):
+    assert json.loads(answers[-1].out)["optim"]["milestones"] == [0.5]
 
 
 def test_help_is_no_failure_and_tells_of_shared_flags(tmp_path):
