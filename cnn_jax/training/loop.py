@@ -70,11 +70,11 @@ def train_and_evaluate(
             experiment = build_experiment(config, loss_fn=loss_fn, augment_fn=augment_fn)
         check_batch(experiment)
         run_type.check(experiment)
+        if not (workdir / CONFIG).exists():
+            check_new_run(experiment)
         if unused := ", ".join(f"optim.{name}" for name in unread(config.optim)):
             kind = f"optim.name={config.optim.name} optim.schedule={config.optim.schedule}"
             display.say(f"without effect with {kind}: {unused}")
-        if not (workdir / CONFIG).exists():
-            check_new_run(experiment)
         result = _run(run_type, experiment, workdir, display, clock)
         accuracy = f"test accuracy {result['test_accuracy']:.2%}"
         display.say(f"{accuracy} on {result['test_examples']} examples; see {workdir / RESULT}")

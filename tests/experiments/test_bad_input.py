@@ -93,6 +93,10 @@ TRAIN = {
     "more devices than there are": Case(
         [LENET, NEW, "--config.devices=3"], ["devices is 3", "there are 1"]
     ),
+    "no population, and what has no effect": Case(
+        [LENET, NEW, "--config.optim.momentum=0.9", "--config.population.strategy=vmap"],
+        ["population.strategy is vmap, but this is a single run"],
+    ),
     "unknown network": Case(
         [LENET, NEW, "--config.model.name=vgg61"], ["unknown network 'vgg61'", "vgg16"]
     ),
