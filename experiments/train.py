@@ -98,7 +98,8 @@ def check(more: Sequence[str]) -> None:
         command_line.parse([*given, *words])
         config = _read_config()
         validate(config)
-        check_effect(config)
+        if extra or not more:  # with --also the first is no run, but what the others change
+            check_effect(config)
         if is_population(config):
             member_configs(config)
         build_model(num_classes=2, **dataclasses.asdict(config.model))

@@ -46,7 +46,8 @@ def answers(tmp_path_factory):
         "--also=--config.data.augment.flip=true '--config.optim.milestones=(0.5,0.75)'",
     ]  # fmt: skip
     lines = [good, *([LENET, "--check", *arguments] for arguments, _ in WRONG.values())]
-    lines += [[LENET, "--check", *UNSET]]
+    steps = ["--config.optim.schedule=step", "--also=--config.optim.milestones=0.5,0.7"]
+    lines += [[LENET, "--check", *steps], [LENET, "--check", *UNSET]]
     said = run_all("train", lines, cwd=place)
     assert contents(place) == {}
     return said
@@ -56,6 +57,12 @@ def test_an_optional_field_is_unset_by_none(answers):
     config = json.loads(answers[-1].out)
     assert config["model"]["width"] is None and config["model"]["dropout"] == 0.25
     assert config["train"]["steps"] is None and config["train"]["epochs"] == 2
+
+
+def test_what_each_of_the_others_sets_the_first_need_not(answers):
+    assert answers[-2].code == 0, answers[-2].err
+    milestones = [json.loads(line)["optim"]["milestones"] for line in answers[-2].out.splitlines()]
+    assert milestones == [[], [0.5, 0.7]]
 
 
 def test_of_a_list_too_the_last_one_counts(answers):
