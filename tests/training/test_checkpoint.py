@@ -106,6 +106,12 @@ def test_latest_and_best_are_known_after_a_restart(kept):
     np.testing.assert_array_equal(restored["params"]["kernel"], np.full((2, 3), 2.0))
 
 
+def test_a_damage_without_words_is_told_by_its_kind(kept):
+    wanted = pytest.raises(InputError, match="/6 is damaged: AssertionError")
+    with Checkpoints(kept, read_only=True) as checkpoints, wanted, checkpoints._reading(6):
+        raise AssertionError
+
+
 def test_the_best_stays_through_a_resumed_run(kept):
     with Checkpoints(kept) as checkpoints:
         for step, accuracy in ((7, 0.2), (8, None), (9, None)):
