@@ -15,7 +15,6 @@ The directory serves predict, export, visualize and evaluate. Prints one JSON ob
 
 import dataclasses
 import json
-import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,7 +26,7 @@ from jaxtyping import PyTree
 from cnn_jax.config import is_population
 from cnn_jax.config_checks import validate
 from cnn_jax.data.datasets import dataset_spec
-from cnn_jax.data.normalization import Normalization
+from cnn_jax.data.normalization import Normalization, misfit
 from cnn_jax.data.spec import Spec, shape_text
 from cnn_jax.errors import InputError
 from cnn_jax.models.registry import count_parameters, variable_shapes
@@ -114,7 +113,9 @@ def _normalization(weights: Arrays, image_shape: tuple[int, int, int]) -> Normal
     }
     given = _MEAN.value is not None or _STD.value is not None
     if {"mean", "std"} <= stored.keys() and not given:
-        return _of_file(stored, image_shape)
+        if problem := misfit(stored, image_shape):
+            raise InputError(f"in the file {CONSTANTS}{problem}; give --mean and --std")
+        return Normalization("zca" if "whitening" in stored else "mean_std", **stored)
     channels = image_shape[2]
     if channels != len(IMAGENET_MEAN) and not (_MEAN.value and _STD.value):
         raise InputError(
@@ -126,21 +127,6 @@ def _normalization(weights: Arrays, image_shape: tuple[int, int, int]) -> Normal
     if not (std > 0).all():
         raise InputError(f"--std is {std.ravel().tolist()}; each must be above 0")
     return Normalization("mean_std", mean, std)
-
-
-def _of_file(stored: Arrays, image_shape: tuple[int, int, int]) -> Normalization:
-    size = math.prod(image_shape)
-    one_each = [(1, 1, image_shape[2]), tuple(image_shape)]
-    known = {"mean": one_each, "std": one_each, "whitening": [(size, size)]}
-    for name, constant in stored.items():
-        if constant.shape not in known.get(name, []):
-            raise InputError(
-                f"{CONSTANTS}{name} is {constant.shape} in the file, and not for images of "
-                f"{shape_text(image_shape)}; give --mean and --std"
-            )
-        if not np.isfinite(constant).all() or (name == "std" and not (constant > 0).all()):
-            raise InputError(f"{CONSTANTS}{name} in the file must be finite, a std above 0")
-    return Normalization("zca" if "whitening" in stored else "mean_std", **stored)
 
 
 def _constants(name: str, values: Sequence, channels: int) -> np.ndarray:

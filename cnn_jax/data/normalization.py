@@ -20,6 +20,7 @@ from jaxtyping import Array, Float, UInt8
 
 from cnn_jax.config import NORMALIZATIONS
 from cnn_jax.data.on_disk import ImagesOnDisk
+from cnn_jax.data.spec import shape_text
 from cnn_jax.errors import InputError, unknown
 from cnn_jax.whole_files import replacing
 
@@ -60,19 +61,27 @@ class Normalization:
             raise InputError(f"{path} can't be read: {error.strerror or error}") from error
         except Exception as error:  # each part of a zip, damaged, has its own kinds
             raise InputError(f"{path} holds no normalization: {error}") from error
-        if image_shape and not loaded._fits(image_shape):
-            size = "×".join(map(str, image_shape))
-            raise InputError(f"{path} is damaged or of another run: it isn't for images of {size}")
+        if image_shape and (problem := misfit(found, image_shape)):
+            raise InputError(f"{path} is damaged or of another run: {problem}")
         return loaded
 
-    def _fits(self, image_shape: tuple[int, int, int]) -> bool:
-        values, one_each = math.prod(image_shape), [(1, 1, image_shape[2]), tuple(image_shape)]
-        shapes = {"mean": one_each, "std": one_each, "whitening": [(values, values)]}
-        constants = {name: each for name, each in vars(self).items() if name in shapes}
-        return bool((self.std > 0).all()) and all(
-            each is None or (each.shape in shapes[name] and np.isfinite(each).all())
-            for name, each in constants.items()
-        )
+
+def misfit(constants: dict[str, np.ndarray], image_shape: tuple[int, int, int]) -> str:
+    """Returns why constants can't be those of images of a shape, or nothing.
+
+    >>> misfit({"mean": np.zeros((1, 1, 3)), "std": np.ones((8, 8, 3))}, (4, 4, 3))
+    'std is 8 x 8 x 3, which is not for images of 4 x 4 x 3'
+    """
+    size, one_each = math.prod(image_shape), [(1, 1, image_shape[2]), tuple(image_shape)]
+    shapes = {"mean": one_each, "std": one_each, "whitening": [(size, size)]}
+    for name, values in constants.items():
+        if values.shape not in shapes.get(name, []):
+            found, wanted = shape_text(values.shape), shape_text(image_shape)
+            return f"{name} is {found}, which is not for images of {wanted}"
+        finite = values.dtype.kind == "f" and np.isfinite(values).all()
+        if not finite or (name == "std" and not (values > 0).all()):
+            return f"{name} must be finite, a std above 0"
+    return ""
 
 
 def fit_normalization(

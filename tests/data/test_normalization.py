@@ -105,7 +105,7 @@ def test_constants_of_other_images_are_refused(kind, tmp_path):
     fitted.save(path)
     assert Normalization.load(path, shape).kind == kind
     for other in [(*shape[:2], shape[2] + 1), *([(2, 2, shape[2])] if kind != "mean_std" else [])]:
-        with pytest.raises(InputError, match=f"it isn't for images of {other[0]}×{other[1]}"):
+        with pytest.raises(InputError, match=f"which is not for images of {other[0]} x {other[1]}"):
             Normalization.load(path, other)
     for mean, std in ((np.nan, 1), (0, 0)):
         changed = {"mean": fitted.mean * 0 + mean, "std": fitted.std * std}
