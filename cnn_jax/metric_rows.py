@@ -31,6 +31,19 @@ def _numbers(row: Row) -> Row:
     return numbers | {"members": members} if members else numbers
 
 
+def member_rows(rows: list[Row], number: int) -> list[Row]:
+    """Returns the rows of one member of a population, as a run alone would have written them.
+
+    >>> member_rows([{"step": 2, "epoch": 1.0, "members": [None, {"train_loss": 0.5}]}], 1)
+    [{'step': 2, 'epoch': 1.0, 'train_loss': 0.5}]
+    """
+    return [
+        {"step": row["step"], "epoch": row["epoch"], **own}
+        for row in rows
+        if (own := row["members"][number])
+    ]
+
+
 def drop_rows_after(path: Path, step: int) -> None:
     """Rewrites a metrics file without the rows after `step`."""
     rows = read_rows(path)

@@ -8,7 +8,7 @@ import jax
 
 from cnn_jax.config import is_population, to_json
 from cnn_jax.errors import InputError
-from cnn_jax.metric_rows import METRICS, Row, read_rows
+from cnn_jax.metric_rows import METRICS, Row, member_rows, read_rows
 from cnn_jax.training.checkpoint import Checkpoints
 from cnn_jax.training.population.standing import Member
 from cnn_jax.training.run_directory import (
@@ -88,10 +88,5 @@ def _write(directory: Path, member: Member, rows: list[Row]) -> None:
             own = jax.tree.unflatten(structure, jax.tree.leaves(state))
             checkpoints.save(step, own, metrics)
     with Writers(directory, -1) as writers:
-        for row in rows:
-            if own_row := row["members"][member.number]:
-                writers.write(_own(row, own_row))
-
-
-def _own(row: Row, own: Row) -> Row:
-    return {"step": row["step"], "epoch": row["epoch"]} | own
+        for row in member_rows(rows, member.number):
+            writers.write(row)
