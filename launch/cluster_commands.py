@@ -10,7 +10,7 @@ COMMANDS = ("experiments.train", "launch.sweep")
 EXAMPLE = "-- experiments.train --config=vgg_cifar"
 
 
-def tasks(words: Sequence[str], workdir: PurePath, count: int) -> list[list[str]]:
+def task_commands(words: Sequence[str], workdir: PurePath, count: int) -> list[list[str]]:
     """Returns the command of each task, a list of words that begins with python.
 
     Several tasks of `experiments.train` are as many seeds, in the directories where `launch.seeds`

@@ -24,7 +24,8 @@ from typing import Any
 import yaml
 from absl import flags
 
-from launch import command_line, job
+from launch import command_line
+from launch.cluster_commands import task_commands
 from launch.command_line import STOPPED, WRONG_INPUT, LaunchError
 from launch.manifest import read_manifest, write_manifest
 
@@ -75,7 +76,7 @@ class Pod:
 def main(argv: Sequence[str]) -> None:
     """Runs the command."""
     name, pod = check_name(_NAME.value), pod_of_flags()
-    commands = job.tasks(argv[1:], _MOUNT / name, _TASKS.value)
+    commands = task_commands(argv[1:], _MOUNT / name, _TASKS.value)
     sets = render(name, commands, pod, namespace=_NAMESPACE.value)
     text = yaml.safe_dump_all(sets, sort_keys=False, width=1000)
     if _DRY_RUN.value:

@@ -24,10 +24,11 @@ import submitit
 from absl import flags
 from submitit.core.utils import FailedJobError
 
-from launch import command_line, job
+from launch import command_line
+from launch.cluster_commands import task_commands
 from launch.command_line import LaunchError
 from launch.manifest import read_manifest, write_manifest
-from launch.task import Task
+from launch.slurm_task import Task
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "where runs and logs go; all nodes see it")
 _TASKS = flags.DEFINE_integer("tasks", 1, "jobs in the array", lower_bound=1)
@@ -53,7 +54,7 @@ def main(argv: Sequence[str]) -> None:
     if _WORKDIR.value is None:
         raise LaunchError("--workdir=DIR is missing: where runs and logs go")
     workdir = Path(_WORKDIR.value).absolute()
-    commands = job.tasks(argv[1:], workdir, _TASKS.value)
+    commands = task_commands(argv[1:], workdir, _TASKS.value)
     options = parameters()
     if _DRY_RUN.value:
         print(json.dumps({"cluster": _CLUSTER.value, "parameters": options}, indent=2))

@@ -23,7 +23,8 @@ from pathlib import Path, PurePosixPath
 
 from absl import flags
 
-from launch import command_line, job
+from launch import command_line
+from launch.cluster_commands import task_commands
 from launch.command_line import STOPPED, LaunchError
 from launch.manifest import read_manifest, write_manifest
 
@@ -74,7 +75,7 @@ def render(words: Sequence[str]) -> str:
         raise LaunchError(
             f"--bucket={_BUCKET.value} is no bucket; it begins with gs://NAME, in small letters"
         )
-    (command,) = job.tasks(words, _HOME, 1)
+    (command,) = task_commands(words, _HOME, 1)
     return script(
         name=_NAME.value,
         place=[

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from launch.manifest import MANIFEST
-from launch.task import Task
+from launch.slurm_task import Task
 from tests.launch.command import run_all
 
 TRAIN = ["--", "experiments.train", "--config=mine"]

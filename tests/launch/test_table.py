@@ -7,8 +7,8 @@ from rich.console import Console
 from cnn_jax.metric_rows import METRICS
 from cnn_jax.whole_files import write_text
 from launch import pool
-from launch.jobs import plan, rows_so_far
 from launch.table import table
+from launch.trial_commands import plan, rows_so_far
 from tests.launch.sweeps import run, settings
 
 
@@ -40,10 +40,12 @@ def test_a_trial_with_a_loss_that_is_not_finite_is_shown_too(fake_train, no_page
     """As JSON has no such number, the row holds null."""
     trials = pool.open_trials(settings(fake_train))
     (point,) = trials.ask()
-    (job,) = plan([point], trials.settings)
-    job.workdir.mkdir(parents=True)
-    write_text(job.workdir / METRICS, '{"step": 4, "validation_accuracy": null}\n{"step": 8, "val')
-    ((row,),) = rows_so_far(job)
+    (command,) = plan([point], trials.settings)
+    command.workdir.mkdir(parents=True)
+    write_text(
+        command.workdir / METRICS, '{"step": 4, "validation_accuracy": null}\n{"step": 8, "val'
+    )
+    ((row,),) = rows_so_far(command)
     point.latest = {"seed": 0, **row}
     assert drawn(trials)[3][-1] == "nan"
     point.lock.close()

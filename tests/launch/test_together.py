@@ -10,8 +10,8 @@ from optuna.trial import TrialState
 from cnn_jax.metric_rows import METRICS
 from cnn_jax.whole_files import write_text
 from launch import pool, worker
-from launch.jobs import plan
 from launch.together import Group, Variable
+from launch.trial_commands import plan
 from launch.trials import Trials
 from tests.launch.sweeps import kill_while_training, run, settings, starts, states
 
@@ -114,15 +114,15 @@ def test_a_group_is_not_ended_by_one_of_its_runs(fake_train):
     trials = pool.open_trials(given)
     trials.study.pruner = optuna.pruners.ThresholdPruner(lower=0.5)
     points = trials.ask()
-    (job,) = plan(points, given)
+    (command,) = plan(points, given)
     row = {
         "step": 1,
         "epoch": 1,
         "members": [{"validation_accuracy": value} for value in (0.9, 0.1)],
     }
-    job.workdir.mkdir(parents=True)
-    write_text(job.workdir / METRICS, json.dumps(row))
-    assert not worker.not_worthwhile(trials, job)
+    command.workdir.mkdir(parents=True)
+    write_text(command.workdir / METRICS, json.dumps(row))
+    assert not worker.note_progress(trials, command)
     assert [point.latest["validation_accuracy"] for point in points] == [0.9, 0.1]
     assert points[1].trial.should_prune()  # alone it would be
     for point in points:
