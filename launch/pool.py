@@ -5,14 +5,17 @@ import json
 import signal
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 import optuna
 from sqlalchemy.exc import SQLAlchemyError
 
-from launch import results, searching
+from launch import results
 from launch.command_line import LaunchError
 from launch.devices import Place
 from launch.page import write_page
+from launch.searching import PRUNERS
 from launch.storage import check_workdir, open_storage, open_study
 from launch.table import Display, line
 from launch.trials import Settings, Trials
@@ -43,17 +46,39 @@ def open_trials(
     Raises:
       LaunchError: the storage can't be used, or holds another sweep.
     """
-    try:
-        settings.workdir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise LaunchError(f"{settings.workdir} can't be made: {error.strerror}") from error
-    for name in ("trials", "logs"):
-        if (settings.workdir / name).is_file():
-            raise LaunchError(f"{settings.workdir / name} is a file; give another --workdir")
-    for name in ("trials.csv", "best.json", "sweep.html"):
-        if (settings.workdir / name).is_dir():
-            raise LaunchError(f"{settings.workdir / name} is a folder; give another --workdir")
+    _make_workdir(settings.workdir)
     kept = open_storage(storage, settings.workdir, grace=grace)
+    name = study or settings.config["name"] or "sweep"
+    try:
+        check_workdir(kept, name, settings.workdir)
+        opened = open_study(
+            kept,
+            name,
+            directions=[each.direction for each in settings.objectives],
+            pruner=PRUNERS[pruner](),
+            stamp=_stamp(settings),
+        )
+        return Trials(settings, opened, kept)
+    except _LOST as error:
+        raise _unreachable(error) from error
+
+
+def _make_workdir(workdir: Path) -> None:
+    """Makes the directory; raises LaunchError if that or what is written later can't be there."""
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LaunchError(f"{workdir} can't be made: {error.strerror}") from error
+    for name in ("trials", "logs"):
+        if (workdir / name).is_file():
+            raise LaunchError(f"{workdir / name} is a file; give another --workdir")
+    for name in ("trials.csv", "best.json", "sweep.html"):
+        if (workdir / name).is_dir():
+            raise LaunchError(f"{workdir / name} is a folder; give another --workdir")
+
+
+def _stamp(settings: Settings) -> dict[str, Any]:
+    """Returns what tells one sweep from another, as JSON has it."""
     config = {k: v for k, v in settings.config.items() if k not in _ELSEWHERE}
     config["data"] = {k: v for k, v in config["data"].items() if k != "dir"}
     stamp = {
@@ -62,19 +87,7 @@ def open_trials(
         "objectives": [str(each) for each in settings.objectives],
         "seeds": settings.seeds,
     }
-    name = study or settings.config["name"] or "sweep"
-    try:
-        check_workdir(kept, name, settings.workdir)
-        opened = open_study(
-            kept,
-            name,
-            directions=[each.direction for each in settings.objectives],
-            pruner=searching.pruner(pruner),
-            stamp=json.loads(json.dumps(stamp)),
-        )
-        return Trials(settings, opened, kept)
-    except _LOST as error:
-        raise _unreachable(error) from error
+    return json.loads(json.dumps(stamp))
 
 
 def run(trials: Trials, where: Sequence[Place], command: str) -> None:

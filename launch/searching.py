@@ -1,6 +1,5 @@
 """Optuna's samplers and pruners, by the names that the command line has for them."""
 
-import optuna
 from optuna import pruners, samplers
 
 # The seed is another for every trial, and the same when a sweep is repeated.
@@ -25,13 +24,3 @@ PRUNERS = {
     "asha": lambda: pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=3),
     "hyperband": pruners.HyperbandPruner,
 }
-
-
-def sampler(name: str, seed: int) -> samplers.BaseSampler:
-    """Returns a sampler for one trial."""
-    return SAMPLERS[name](seed)
-
-
-def pruner(name: str) -> optuna.pruners.BasePruner:
-    """Returns a pruner."""
-    return PRUNERS[name]()

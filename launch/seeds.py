@@ -16,7 +16,7 @@ from absl import flags
 
 from cnn_jax.spread import spread
 from launch import command_line
-from launch.training import Training, check, is_population
+from launch.training import Training, check, is_population, read_result
 
 _SEEDS = flags.DEFINE_integer("seeds", 5, "how many, from --config.seed on", lower_bound=1)
 _WORKDIR = flags.DEFINE_string("workdir", None, "where the run directories go")
@@ -31,7 +31,7 @@ def train(arguments: Sequence[str], seed: int, workdir: Path) -> dict:
         code = training.wait() or command_line.STOPPED
     if code:
         sys.exit(code)
-    return training.result()
+    return read_result(workdir)
 
 
 def main(argv: Sequence[str]) -> None:

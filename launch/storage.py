@@ -46,7 +46,7 @@ def open_storage(address: str, workdir: Path, *, grace: int) -> optuna.storages.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-    # Its signs of life are given by launch.pool.
+    # Signs of life are given by launch.liveness.
     warnings.filterwarnings("ignore", "Heartbeat of storage is supposed")
     try:
         if "://" in address:
@@ -91,10 +91,12 @@ def _cut_torn_line(path: Path, lock: _Lock) -> None:
 
 
 def _open_database(address: str, grace: int) -> optuna.storages.RDBStorage:
+    options = {"connect_timeout": 10} if address.startswith("postgresql") else {}
+
     def connect() -> optuna.storages.RDBStorage:
         return optuna.storages.RDBStorage(
             address,
-            engine_kwargs={"pool_pre_ping": True, "connect_args": _connect(address)},
+            engine_kwargs={"pool_pre_ping": True, "connect_args": options},
             heartbeat_interval=max(1, grace // 4),
             grace_period=grace,
             heartbeat_stale_trial_callback=ask_again,
@@ -187,10 +189,6 @@ def _difference(there: Any, here: Any, path: str = "") -> str:
     names = [name for name in {**there, **here} if there.get(name) != here.get(name)]
     name = names[0]
     return _difference(there.get(name), here.get(name), f"{path}.{name}" if path else name)
-
-
-def _connect(address: str) -> dict[str, Any]:
-    return {"connect_timeout": 10} if address.startswith("postgresql") else {}
 
 
 def _without_password(address: str) -> str:

@@ -98,7 +98,7 @@ class Training:
         place: Place | None = None,
         keep: Sequence[int] = (),
     ):
-        self.workdir, self._log, self._stopping = workdir, log, False
+        self._log, self._stopping = log, False
         place = place or Place()
         command = [sys.executable, "-m", "experiments.train", *arguments, f"--workdir={workdir}"]
         if log:
@@ -130,10 +130,6 @@ class Training:
         if not self._stopping and self.poll() is None:
             self._stopping = True
             self._process.send_signal(signal.SIGTERM)
-
-    def result(self) -> dict[str, Any]:
-        """Returns the `result.json` of the finished run."""
-        return read_result(self.workdir)
 
     def last_words(self) -> str:
         """Returns the last line it logged, which says why where it has failed."""

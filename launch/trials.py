@@ -1,13 +1,7 @@
-"""Trials are handed out and taken back: asked for, given back, pruned, failed, finished.
-
-A running trial is somebody's who may die. With a journal file every running trial's lock file is
-held by its worker and by the training process; one whose lock is free is nobody's, and waits in the
-queue again. In a database Optuna's heartbeats tell: a silent trial is failed and asked for again.
-"""
+"""Trials are handed out and taken back: asked for, given back, pruned, failed, finished."""
 
 import contextlib
 import statistics
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,9 +11,11 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
-from launch import locks, searching
+from launch import locks
 from launch.command_line import LaunchError
+from launch.liveness import Liveness
 from launch.objectives import Objective
+from launch.searching import ADAPTIVE, SAMPLERS
 from launch.space import Space, grid
 from launch.storage import ask_again, asked_for, home
 from launch.together import Group, Variable, shared_seeds
@@ -88,13 +84,12 @@ class Trials:
         self.stopping, self.together = False, settings.together
         self._pruned = not isinstance(study.pruner, optuna.pruners.NopPruner)
         self._in_a_row: list[tuple[int, str]] = []
-        self._in_database = isinstance(storage, optuna.storages.RDBStorage)
-        self._next_beat = 0.0
+        self._liveness = Liveness(settings.workdir, study, storage)
         if settings.sampler == "grid":
             self._queue_grid()
 
     def _queue_grid(self) -> None:
-        """Puts the points of the grid into the queue that were never there, as far as asked for."""
+        """Puts those points of the grid into the queue that were never in it, up to the trials."""
         with self._alone():
             trials = self.study.get_trials(deepcopy=False)
             there = {repr(trial.system_attrs.get("fixed_params")) for trial in trials}
@@ -108,7 +103,7 @@ class Trials:
         Of a group that was begun before, those may be missing that have finished.
         """
         with self._alone():
-            self._take_back_orphans()
+            self._liveness.take_back_orphans()
             first = self._first()
             if first is None:
                 return []
@@ -127,7 +122,7 @@ class Trials:
             return points
 
     def _first(self) -> Point | None:
-        """Returns the next trial, but none whose group is just being given back, one by one."""
+        """Returns the next trial, not one of a group that somebody is giving back one by one."""
         held = []
         while (point := self._next()) and self._others(point, TrialState.RUNNING):
             held.append(point)
@@ -140,12 +135,11 @@ class Trials:
         waiting = any(trial.state == TrialState.WAITING for trial in trials)
         if not waiting and asked_for(trials) >= self.settings.trials:
             return None
-        self.study.sampler = searching.sampler(self.settings.sampler, len(trials))
+        self.study.sampler = SAMPLERS[self.settings.sampler](len(trials))
         return self._open(self.study.ask())
 
     def _open(self, trial: optuna.Trial) -> Point:
-        lock = locks.take(self._lock_file(trial.number))
-        self._beat(trial)
+        lock = self._liveness.hold(trial)
         fields = self.settings.space(trial)
         reported = len(trial.storage.get_trial(trial._trial_id).intermediate_values)
         kept = trial.user_attrs.get("group")
@@ -178,7 +172,7 @@ class Trials:
         program, points, strangers = self.settings.variable.program(first.fields), [first], []
         if not self.settings.variable.numbers(first.fields) or self.twin(first):
             return []
-        adaptive = self.settings.sampler in searching.ADAPTIVE
+        adaptive = self.settings.sampler in ADAPTIVE
         for _ in range((most - 1) * (1 if adaptive else _LOOK_AHEAD)):
             if len(points) == most or (point := self._next()) is None:
                 break
@@ -194,10 +188,8 @@ class Trials:
         point.group = group
         point.trial.set_user_attr("group", group.to_json())
 
-    def part(self, points: Sequence[Point], *, all_others: bool) -> None:
-        """Has each run of these trials trained alone from now on, or `all_others` as well."""
-        if all_others:
-            self.together = 1
+    def separate(self, points: Sequence[Point]) -> None:
+        """Has each run of these trials trained alone from now on."""
         for point in points:
             self._join(point, point.group.apart(point.home))
 
@@ -207,15 +199,8 @@ class Trials:
         return not self.study.get_trials(deepcopy=False, states=open_states)
 
     def beat(self) -> None:
-        """Gives a sign of life for every trial of ours, once an interval of the storage's."""
-        if self._in_database and time.monotonic() >= self._next_beat:
-            self._next_beat = time.monotonic() + self._storage.get_heartbeat_interval()
-            for point in self.running.values():
-                self._beat(point.trial)
-
-    def _beat(self, trial: optuna.Trial) -> None:
-        if self._in_database:
-            self._storage.record_heartbeat(trial._trial_id)
+        """Gives a sign of life for every trial of ours, when it is time for one."""
+        self._liveness.beat(point.trial for point in self.running.values())
 
     def twin(self, point: Point) -> FrozenTrial | None:
         """Returns the earlier trial of the same point, if one is running or has finished."""
@@ -264,7 +249,7 @@ class Trials:
         with contextlib.suppress(UpdateFinishedTrialError):
             if deaths >= _MOST_DEATHS:
                 deaths = 0
-                self.part([point], all_others=False)
+                self.separate([point])
             if death:
                 point.trial.set_user_attr("deaths", deaths)
         with self._alone():
@@ -322,18 +307,6 @@ class Trials:
             for name, value in attributes.items():
                 point.trial.set_user_attr(name, value)
             self.study.tell(point.trial, values, state, skip_if_finished=True)
-
-    def _take_back_orphans(self) -> None:
-        if self._in_database:
-            optuna.storages.fail_stale_trials(self.study)
-            return
-        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            if lock := locks.take(self._lock_file(trial.number)):
-                with lock:
-                    self._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
-
-    def _lock_file(self, number: int) -> Path:
-        return self.settings.workdir / "trials" / f"{number:04d}.lock"
 
     def _alone(self) -> contextlib.AbstractContextManager[None]:
         return locks.one_at_a_time(self.settings.workdir / ".asking.lock")

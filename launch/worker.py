@@ -79,7 +79,7 @@ def _attempt(
     commands = plan(points, trials.settings)
     whole = len(points) == len(points[0].group.homes)
     if not whole and any(read_result(command.workdir) is None for command in commands):
-        trials.part(points, all_others=False)
+        trials.separate(points)
         return points
     runs: dict[int, list] = {point.number: [] for point in points}
     configs: dict[int, dict] = {}
@@ -157,7 +157,9 @@ def _settle_unfinished(
         at_once = not read_rows(command.workdir / METRICS)
         if command.runs > 1:
             say(f"{_named(points)}: together they failed, each run is tried alone: {reason}")
-            trials.part(points, all_others=at_once)
+            trials.separate(points)
+            if at_once:
+                trials.together = 1  # others would fail so too
             return points
         _fail(trials, points[0], reason, say, at_once=at_once)
     return []
