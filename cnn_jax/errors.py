@@ -1,7 +1,9 @@
 """What goes wrong in a way that one line explains: the user's input, or a run under way."""
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 _MANY = 50  # names, which hide the one that was meant
 
@@ -33,3 +35,12 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
     hint = f"; did you mean '{near[0]}'?" if near else "."
     listed = "" if near and len(known) > _MANY else f" Known: {', '.join(known)}"
     return InputError(f"unknown {kind} '{name}'{hint}{listed}")
+
+
+@contextlib.contextmanager
+def writing(path: Path, kind: type[Exception] = RunError) -> Iterator[None]:
+    """Turns an OSError of the block into an error of a kind that says what can't be written."""
+    try:
+        yield
+    except OSError as error:
+        raise kind(f"{path} can't be written: {error.strerror or error}") from error

@@ -22,7 +22,7 @@ from cnn_jax.analysis.class_scores import confusion_matrix, per_class, per_label
 from cnn_jax.analysis.tables import write_confusion_matrix, write_per_class
 from cnn_jax.data.sources.quiet import say
 from cnn_jax.data.spec import Labels, Spec
-from cnn_jax.errors import InputError
+from cnn_jax.errors import InputError, writing
 from cnn_jax.training.evaluation import evaluate_state
 from cnn_jax.training.population.directories import find_member, member_directories
 from cnn_jax.training.population.standing import cut_short
@@ -76,7 +76,7 @@ def _evaluate(workdir: Path) -> dict[str, Any]:
 
 def _write_tables(directory: Path, logits: np.ndarray, labels: Labels, spec: Spec) -> None:
     names = spec.class_names
-    try:
+    with writing(directory, InputError):
         directory.mkdir(exist_ok=True)
         if spec.multi_label:
             examples, scores = labels.sum(axis=0, dtype=np.int64), per_label(logits, labels)
@@ -85,8 +85,6 @@ def _write_tables(directory: Path, logits: np.ndarray, labels: Labels, spec: Spe
             write_confusion_matrix(directory / f"{_SPLIT.value}_confusion.csv", matrix, names)
             examples, scores = matrix.sum(axis=1), per_class(matrix)
         write_per_class(directory / f"{_SPLIT.value}_per_class.csv", examples, scores, names)
-    except OSError as error:
-        raise InputError(f"{directory} can't be written: {error.strerror or error}") from error
 
 
 if __name__ == "__main__":

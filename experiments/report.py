@@ -22,7 +22,7 @@ from cnn_jax.analysis.predictions import Predictions
 from cnn_jax.analysis.run_record import RunRecord, read_record
 from cnn_jax.analysis.run_report import Findings, write_run_report
 from cnn_jax.analysis.summary import Summary, summarize
-from cnn_jax.errors import InputError
+from cnn_jax.errors import InputError, writing
 from cnn_jax.training.evaluation import evaluate_state
 from cnn_jax.training.network import build_network
 from cnn_jax.training.pictures import predictions
@@ -47,10 +47,8 @@ def main(argv: Sequence[str]) -> None:
         raise InputError("--out=DIR is missing: where the report of several runs goes")
     out = Path(_OUT.value or given[0])
     records = [read_record(each) for each in directories(given)]
-    try:
+    with writing(out, InputError):
         answer = compare(records, out) if len(records) > 1 else tell(records[0], out)
-    except OSError as error:
-        raise InputError(f"{out} can't be written: {error.strerror or error}") from error
     print(json.dumps(answer))
 
 

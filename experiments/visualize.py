@@ -41,7 +41,7 @@ from cnn_jax.data.order import epoch_order
 from cnn_jax.data.sources.image_file import strict_pillow
 from cnn_jax.data.sources.quiet import say
 from cnn_jax.data.spec import Dataset, Split
-from cnn_jax.errors import InputError
+from cnn_jax.errors import InputError, writing
 from cnn_jax.training.predictor import Predictor, check_decodable, load_predictor
 from cnn_jax.training.restore import check_classes
 from experiments import command_line
@@ -162,10 +162,8 @@ def _draw_run(workdir: Path, whats: list[str], files: list[str]) -> None:
     predictor.config.data.dir = _DATA_DIR.value or predictor.config.data.dir
     subject, whats = _subject(predictor, whats, files, problems)
     figures = workdir / "figures"
-    try:
+    with writing(figures, InputError):
         figures.mkdir(exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{figures} can't be written: {error.strerror or error}") from error
     for what in whats:
         if what == "kernels":
             pictures = {"image_kernels": draw_kernels(files, problems)}

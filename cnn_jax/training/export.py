@@ -17,7 +17,7 @@ from jax import export
 from jaxtyping import Float, UInt8
 
 from cnn_jax.data.normalization import Normalization
-from cnn_jax.errors import InputError, RunError
+from cnn_jax.errors import InputError, RunError, writing
 from cnn_jax.placement import replicated
 from cnn_jax.training.predictor import Predictor, compile_logits
 from cnn_jax.training.run_directory import is_of_run
@@ -136,12 +136,10 @@ def _replacing(path: Path) -> Iterator[Path]:
     for written in (path, _beside(path)):
         if is_of_run(written):
             raise InputError(f"{written} is a file of a run, which needs it; give another --out")
-    try:
+    with writing(path, InputError):
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as scratch:
             yield scratch
-    except OSError as error:
-        raise InputError(f"{path} can't be written: {error.strerror or error}") from error
 
 
 def _describe(predictor: Predictor, path: Path, **facts: Any) -> None:

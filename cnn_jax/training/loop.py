@@ -11,6 +11,7 @@ from jaxtyping import PyTree
 from cnn_jax.config import Config
 from cnn_jax.config_checks import validate
 from cnn_jax.data.augment import AugmentFn
+from cnn_jax.errors import writing
 from cnn_jax.training.cadence import calls_from, row_is_due
 from cnn_jax.training.checkpoint import Checkpoints
 from cnn_jax.training.clock import Clock
@@ -21,7 +22,7 @@ from cnn_jax.training.ownership import own_directory
 from cnn_jax.training.processes import Agreement, is_first
 from cnn_jax.training.programs import each_step
 from cnn_jax.training.progress import Display
-from cnn_jax.training.run_directory import CONFIG, RESULT, check_run, read_json, writing
+from cnn_jax.training.run_directory import CONFIG, RESULT, check_run, read_json
 from cnn_jax.training.saving import Saving
 from cnn_jax.training.session import Run, Session
 from cnn_jax.training.setup import Experiment, build_experiment, check_batch, check_new_run

@@ -7,7 +7,7 @@ from jaxtyping import PyTree
 from cnn_jax.config import Config
 from cnn_jax.data.normalization import Normalization
 from cnn_jax.data.spec import Spec
-from cnn_jax.errors import InputError
+from cnn_jax.errors import InputError, writing
 from cnn_jax.training.checkpoint import Checkpoints
 from cnn_jax.training.optimizer import make_optimizer, make_schedule
 from cnn_jax.training.run_directory import (
@@ -37,10 +37,8 @@ def write_run(
     tx = make_optimizer(config.optim, make_schedule(config.optim, 1))
     state = create_train_state(variables, tx, ema=config.train.ema_decay > 0)
     create_run(workdir, config)
-    try:
+    with writing(workdir, InputError):
         write_spec(workdir, spec)
         normalization.save(workdir / NORMALIZATION)
         with Checkpoints(workdir / "checkpoints") as checkpoints:
             checkpoints.save(0, state)
-    except OSError as error:
-        raise InputError(f"{workdir} can't be written: {error.strerror or error}") from error

@@ -8,7 +8,7 @@ import numpy as np
 
 from cnn_jax.data.normalization import Normalization
 from cnn_jax.data.spec import Spec
-from cnn_jax.errors import InputError
+from cnn_jax.errors import InputError, writing
 from cnn_jax.training.run_directory import (
     NORMALIZATION,
     check_run,
@@ -16,7 +16,6 @@ from cnn_jax.training.run_directory import (
     locked,
     read_spec,
     write_spec,
-    writing,
 )
 from cnn_jax.training.setup import Experiment
 

@@ -19,7 +19,7 @@ from cnn_jax.config import (
     to_json,
 )
 from cnn_jax.data.spec import Spec
-from cnn_jax.errors import InputError, RunError
+from cnn_jax.errors import InputError
 from cnn_jax.metric_rows import METRICS
 from cnn_jax.whole_files import write_json, write_text
 
@@ -94,15 +94,6 @@ def _making(workdir: Path) -> Iterator[None]:
 def new_directory(parent: Path) -> Path:
     """Returns a directory in `parent` that no other start takes: its name is the time."""
     return parent / datetime.now().strftime("%Y%m%d-%H%M%S-%f")
-
-
-@contextlib.contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turns an OSError of the block into a RunError that says what can't be written."""
-    try:
-        yield
-    except OSError as error:
-        raise RunError(f"{path} can't be written: {error.strerror or error}") from error
 
 
 def read_config(workdir: Path) -> Config:

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from cnn_jax.errors import writing
 from cnn_jax.metric_rows import METRICS, Row, drop_rows_after
 from cnn_jax.training.processes import is_first
-from cnn_jax.training.run_directory import writing
 from cnn_jax.whole_files import strict
 
 _BINS = 64

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 
 from cnn_jax.config import is_population, to_json
-from cnn_jax.errors import InputError
+from cnn_jax.errors import InputError, writing
 from cnn_jax.metric_rows import METRICS, Row, member_rows, read_rows
 from cnn_jax.training.checkpoint import Checkpoints
 from cnn_jax.training.population.standing import Member
@@ -19,7 +19,6 @@ from cnn_jax.training.run_directory import (
     member_directory,
     read_config,
     write_spec,
-    writing,
 )
 from cnn_jax.training.setup import abstract_state
 from cnn_jax.training.writers import Writers
