@@ -8,8 +8,7 @@ from typing import Any
 
 from cnn_jax.analysis import page
 from cnn_jax.analysis.page import Html, name, tag
-from cnn_jax.analysis.run_record import RunRecord, counted, differing, group_names, grouped
-from cnn_jax.analysis.run_report import (
+from cnn_jax.analysis.report import (
     CAPTIONS,
     captioned,
     curves,
@@ -17,6 +16,7 @@ from cnn_jax.analysis.run_report import (
     value_text,
     write_report,
 )
+from cnn_jax.analysis.run_record import RunRecord, counted, differing, group_names, grouped
 from cnn_jax.spread import spread
 
 Group = tuple[str, Sequence[RunRecord]]

@@ -29,6 +29,11 @@ class RunRecord:
     spec: Spec | None  # None: it never began
 
     @property
+    def name(self) -> str:
+        """What it is called: its config's name, else its network's."""
+        return self.config.name or self.config.model.name
+
+    @property
     def best(self) -> Row | None:
         """The row of the best evaluation; of equals the earliest; None without a validation split.
 
@@ -132,7 +137,7 @@ def _identity(config: Config) -> dict[str, Any]:
 
 def group_names(groups: list[list[RunRecord]]) -> list[str]:
     """Returns a name for each group: its config's, and if others share it, what sets it apart."""
-    names = [group[0].config.name or group[0].config.model.name for group in groups]
+    names = [group[0].name for group in groups]
     return [
         name if names.count(name) == 1 else f"{name}, {_apart(group, names, groups)}"
         for name, group in zip(names, groups, strict=True)

@@ -3,38 +3,33 @@
 import dataclasses
 import json
 import shlex
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from cnn_jax.analysis import drawing, page, plots
+from cnn_jax.analysis import page, plots
 from cnn_jax.analysis.calibration import calibration_error, reliability
 from cnn_jax.analysis.class_scores import confusion_matrix, per_class, per_label
 from cnn_jax.analysis.page import Html, name, tag
 from cnn_jax.analysis.predictions import Predictions, Shown, confused_pairs, evenly_spaced
+from cnn_jax.analysis.report import (
+    CAPTIONS,
+    captioned,
+    curves,
+    duration,
+    value_text,
+    write_report,
+)
 from cnn_jax.analysis.run_record import RunRecord
 from cnn_jax.analysis.summary import LAYER_COLUMNS, Summary, layer_cells
 from cnn_jax.config import Config, flatten
 from cnn_jax.training.population.standing import HALVING
 from cnn_jax.training.run_directory import CONFIG
 
-FIGURES, PAGE = "figures", "report.html"
 _SHOWN, _FEW_CLASSES, _PAIRS = 24, 30, 10
-# Figures of single columns of the metric rows: their titles and, on the page, their captions.
-COLUMNS = {
-    "learning_rate": "Learning rate",
-    "train_grad_norm": "Gradient norm",
-    "images_per_second": "Images per second",
-}
-CAPTIONS = {
-    "learning_rate": "As the schedule set it.",
-    "train_grad_norm": "Mean over the steps of a row, before any clipping.",
-    "images_per_second": "Training images per second, row by row.",
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,36 +49,13 @@ def write_run_report(directory: Path, findings: Findings) -> list[Path]:
     Raises:
       OSError: the directory can't be written.
     """
-    title = _title(findings.record)
-    return write_report(directory, title, _figures(findings), partial(_body, findings))
-
-
-def write_report(
-    directory: Path,
-    title: str,
-    figures: dict[str, Figure],
-    body: Callable[[dict[str, str]], Iterable[Html]],
-) -> list[Path]:
-    """Writes named figures, and the page that body({name: svg}) makes of them; returns the files.
-
-    The page comes first.
-
-    Raises:
-      OSError: the directory can't be written.
-    """
-    folder = directory / FIGURES
-    folder.mkdir(parents=True, exist_ok=True)
-    drawn = {name: drawing.save(figure, folder / name) for name, figure in figures.items()}
-    text = page.page(title, body(drawn), theme=drawing.THEME)
-    # Paths that are no text are shown with backslashes.
-    (directory / PAGE).write_text(text, encoding="utf-8", errors="backslashreplace")
-    files = [folder / f"{name}.{kind}" for name in drawn for kind in ("png", "svg")]
-    return [directory / PAGE, *files]
+    body = partial(_body, findings)
+    return write_report(directory, findings.record.name, _figures(findings), body)
 
 
 def _figures(findings: Findings) -> dict[str, Figure]:
     record, predictions = findings.record, findings.predictions
-    figures = curves([(_title(record), [record])])
+    figures = curves([(record.name, [record])])
     if record.result:
         figures["time"] = plots.time_bars(record.result["seconds"])
     if predictions:
@@ -97,18 +69,6 @@ def _figures(findings: Findings) -> dict[str, Figure]:
     return figures
 
 
-def curves(groups: Sequence[tuple[str, Sequence[RunRecord]]]) -> dict[str, Figure]:
-    """Returns the figures of the metric rows of named runs, by name; of what some row has."""
-    rows = [row for _, records in groups for record in records for row in record.rows]
-    known = {name for row in rows for name in row}
-    metrics = [metric for metric in ("accuracy", "loss") if f"train_{metric}" in known]
-    return {metric: plots.metric_curves(groups, metric) for metric in metrics} | {
-        key: plots.column_curves(groups, key, title)
-        for key, title in COLUMNS.items()
-        if key in known
-    }
-
-
 def class_names(findings: Findings) -> Sequence[str]:
     """Returns the names of the run's classes; their numbers where they aren't known."""
     if spec := findings.record.spec:
@@ -117,14 +77,10 @@ def class_names(findings: Findings) -> Sequence[str]:
     return [str(i) for i in range(count)]
 
 
-def _title(record: RunRecord) -> str:
-    return record.config.name or record.config.model.name
-
-
 def _body(findings: Findings, drawn: dict[str, str]) -> Iterable[Html]:
     record = findings.record
     data = record.spec.name if record.spec else record.config.data.name
-    yield tag("h1", name(_title(record)))
+    yield tag("h1", name(record.name))
     yield tag("p", f"{record.config.model.name} on ", name(data), ", seed ",
               record.config.seed, class_="note")  # fmt: skip
     yield from (tag("p", text, class_="notice") for text in _notices(findings))
@@ -213,18 +169,6 @@ def wilson_interval(right: int, count: int) -> tuple[float, float]:
     return (middle - half) / wide, (middle + half) / wide
 
 
-def duration(seconds: float) -> str:
-    """Returns a time in the units that suit it.
-
-    >>> duration(12.34), duration(754), duration(7300)
-    ('12.3 s', '12 min 34 s', '2 h 1 min')
-    """
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
-
-
 def _training(drawn: dict[str, str]) -> Iterable[Html]:
     captions = {
         "accuracy": "Accuracy in training, on augmented images and as the weights move, and in "
@@ -237,11 +181,6 @@ def _training(drawn: dict[str, str]) -> Iterable[Html]:
     if shown := captioned(drawn, captions):
         yield tag("h2", "Training")
         yield page.columns(*shown)
-
-
-def captioned(drawn: dict[str, str], captions: dict[str, str]) -> list[Html]:
-    """Returns the figures there are with their captions, in the captions' order."""
-    return [page.figure(drawn[key], text) for key, text in captions.items() if key in drawn]
 
 
 def _test_captions(classes: int) -> dict[str, str]:
@@ -376,11 +315,6 @@ def _origin(record: RunRecord) -> Iterable[Html]:
     )
     complete = json.dumps(dataclasses.asdict(record.config), indent=2, ensure_ascii=False)
     yield tag("details", tag("summary", "The whole config"), tag("pre", complete))
-
-
-def value_text(value: Any) -> str:
-    """Returns a config's value as it would be typed."""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def command_text(command: Sequence[str]) -> str:
