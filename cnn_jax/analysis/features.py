@@ -1,9 +1,9 @@
 """What the layers of a network return for given images.
 
-A layer is what `summary.every_layer` says. It works on every Linen model, whatever its modules are;
-but what layers inside of nn.remat, nn.jit or nn.scan return can't be had, and they are left out.
-Here and in all that builds on it, images are pixels in [0, 1], and `prepare` turns them into what
-the network takes, so that gradients are those by pixels.
+A layer is what `operations.every_layer` says. All this works on every Linen model, whatever its
+modules are, but what layers inside of nn.remat, nn.jit or nn.scan return can't be had: they are
+left out. Here and in all that builds on it, images are pixels in [0, 1], and `prepare` turns them
+into what the network takes, so that gradients are those by pixels.
 """
 
 import re
@@ -14,7 +14,7 @@ from flax import linen as nn
 from flax.core.tracers import current_trace
 from jaxtyping import Array, Float, PyTree
 
-from cnn_jax.analysis.summary import Call, every_layer, operations
+from cnn_jax.analysis.operations import Call, every_layer, operations
 from cnn_jax.errors import InputError, unknown
 from cnn_jax.layers import identity
 

@@ -4,6 +4,7 @@ Source of the geometry: Araujo, Norris and Sim, "Computing Receptive Fields of C
 Networks", Distill 2019.
 """
 
+from functools import reduce
 from typing import NamedTuple
 
 import jax
@@ -12,8 +13,10 @@ from flax import linen as nn
 from jaxtyping import Array, Float, PyTree
 
 from cnn_jax.analysis.features import Images, Prepare, activation
-from cnn_jax.analysis.summary import operations, receptive_fields
-from cnn_jax.layers import ReceptiveField, identity
+from cnn_jax.analysis.operations import Operation, operations, window_and_stride
+from cnn_jax.layers import ReceptiveField, arithmetic, identity
+from cnn_jax.models import modules
+from cnn_jax.models.residual import PadShortcut
 
 
 class Box(NamedTuple):
@@ -39,6 +42,53 @@ def theoretical_fields(
     """
     found = operations(model, image_shape)
     return {o.name: f for o, f in zip(found, receptive_fields(found), strict=True)}
+
+
+def receptive_fields(found: list[Operation]) -> list[tuple[ReceptiveField, ...] | None]:
+    """Returns the field behind each operation; None once the image is flattened.
+
+    What no module returned, such as a sum of branches, sees as far as anything before it. A module
+    that is none of ours counts as one that looks at each position by itself.
+    """
+    widest = (ReceptiveField(), ReceptiveField())
+    fields: list[tuple[ReceptiveField, ...] | None] = [widest]
+    for operation in found:
+        inputs = [widest if i is None else fields[i] for i in operation.inputs]
+        field = _grow(inputs, operation)
+        widest = _joined([widest, field]) if field else widest
+        fields.append(field)
+    return fields[1:]
+
+
+def _grow(fields: list, operation: Operation) -> tuple[ReceptiveField, ...] | None:
+    """Returns the field behind an operation: where branches meet, both of theirs."""
+    if len(operation.output_shape) < 3 or None in fields:
+        return None
+    field, sizes = _joined(fields), operation.input_shape[:-1]
+    window, stride, dilation, padding = _sliding(operation.module, len(sizes))
+    pairs = arithmetic.window_padding(
+        sizes, window, stride=stride, padding=padding, dilation=dilation
+    )
+    return tuple(
+        f.through(k, s, d, low)
+        for f, k, s, d, (low, _) in zip(field, window, stride, dilation, pairs, strict=True)
+    )
+
+
+def _sliding(module: nn.Module, rank: int) -> tuple[tuple, tuple, tuple, arithmetic.Padding]:
+    """Returns the window, stride, dilation and padding with which a module looks at its input."""
+    ones = (1,) * rank
+    window, stride = window_and_stride(module)
+    if window is not None:
+        dilation = getattr(module, "dilation", 1)
+        return window, stride, arithmetic.per_dimension(dilation, rank, "dilation"), module.padding
+    if isinstance(module, PadShortcut):
+        return ones, (module.stride,) * rank, ones, 0
+    return ones, ones, ones, module.padding if isinstance(module, modules.ZeroPad) else 0
+
+
+def _joined(fields: list[tuple[ReceptiveField, ...]]) -> tuple[ReceptiveField, ...]:
+    return tuple(reduce(ReceptiveField.joined, each) for each in zip(*fields, strict=True))
 
 
 def box_of(

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from cnn_jax.analysis.activation_maximization import Recipe
-from cnn_jax.analysis.summary import operations
+from cnn_jax.analysis.operations import operations
 from cnn_jax.data.datasets import load_dataset
 from cnn_jax.training.predictor import Predictor, load_predictor
 from experiments.contenders import OURS

@@ -15,7 +15,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from cnn_jax.analysis.summary import Operation, window_and_stride
+from cnn_jax.analysis.operations import Operation, window_and_stride
 from cnn_jax.cpus import usable_cpus
 from cnn_jax.models import modules
 from cnn_jax.models.residual import PadShortcut

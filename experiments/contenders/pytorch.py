@@ -17,7 +17,7 @@ from jaxtyping import Float, PyTree
 from torch import nn
 from torch.utils.data import DataLoader
 
-from cnn_jax.analysis.summary import Operation, window_and_stride
+from cnn_jax.analysis.operations import Operation, window_and_stride
 from cnn_jax.cpus import usable_cpus
 from cnn_jax.data.normalization import Normalization
 from cnn_jax.errors import InputError

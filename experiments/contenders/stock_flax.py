@@ -10,7 +10,7 @@ import optax
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from cnn_jax.analysis.summary import Operation, window_and_stride
+from cnn_jax.analysis.operations import Operation, window_and_stride
 from cnn_jax.errors import InputError
 from cnn_jax.models import modules
 from cnn_jax.models.registry import count_parameters

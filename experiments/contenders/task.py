@@ -10,7 +10,7 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Float, Int
 
-from cnn_jax.analysis.summary import Operation, operations, window_and_stride
+from cnn_jax.analysis.operations import Operation, operations, window_and_stride
 from cnn_jax.config import Config, Data, Optim, Synthetic, Train
 from cnn_jax.cpus import usable_cpus
 from cnn_jax.data.datasets import dataset_spec, load_dataset

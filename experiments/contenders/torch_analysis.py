@@ -9,7 +9,7 @@ from torch import nn
 
 from cnn_jax.analysis.activation_maximization import Recipe
 from cnn_jax.analysis.image_parametrization import COLORS
-from cnn_jax.analysis.summary import Operation
+from cnn_jax.analysis.operations import Operation
 from cnn_jax.data.normalization import Normalization
 from experiments.contenders.pytorch import normalization_constants, with_weights
 

@@ -17,7 +17,7 @@ import torch
 from absl import flags
 from torch.utils.data import DataLoader, Dataset
 
-from cnn_jax.analysis.summary import operations
+from cnn_jax.analysis.operations import operations
 from cnn_jax.cpus import usable_cpus
 from cnn_jax.data.decoding import find_images
 from cnn_jax.data.spec import Spec

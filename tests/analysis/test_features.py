@@ -14,7 +14,7 @@ from cnn_jax.analysis.features import (
     match_layers,
     with_offset,
 )
-from cnn_jax.analysis.summary import operations
+from cnn_jax.analysis.operations import operations
 from cnn_jax.errors import InputError
 from cnn_jax.layers import conv2d, relu
 from cnn_jax.models.modules import Dense

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from cnn_jax.analysis.summary import operations
+from cnn_jax.analysis.operations import operations
 from cnn_jax.errors import InputError
 from cnn_jax.models.modules import Activation, BatchNorm, Conv, Dropout, DropPath, Flatten
 from cnn_jax.models.registry import build_model

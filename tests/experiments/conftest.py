@@ -2,17 +2,12 @@ import fcntl
 import json
 import shutil
 
-import jax
-import numpy as np
 import pytest
 
-from cnn_jax.data.datasets import dataset_spec
-from cnn_jax.data.normalization import Normalization
-from cnn_jax.models.registry import build_model, initialize
-from cnn_jax.training.new_run import write_run
 from experiments import configs
 from tests.experiments.command import run
 from tests.forks import Answer
+from tests.untrained import write_untrained
 
 STEPS, EVERY = 150, 15
 ARGUMENTS = [
@@ -47,15 +42,5 @@ def finished(session_dir, tmp_path_factory):
 def untrained(tmp_path_factory):
     """The directory of a run of lenet_digits with random weights, at step 0."""
     workdir = tmp_path_factory.mktemp("untrained") / "run"
-    config = configs.load("lenet_digits")
-    spec = dataset_spec(config.data)
-    model = build_model("lenet_same", 10, width=config.model.width)
-    constants = np.full((2, 1, 1, 1), [[[[0.3]]], [[[0.2]]]], np.float32)
-    write_run(
-        workdir,
-        config,
-        spec=spec,
-        normalization=Normalization("mean_std", *constants),
-        variables=initialize(jax.random.key(1), model=model, image_shape=spec.image_shape),
-    )
+    write_untrained(workdir, configs.load("lenet_digits"))
     return workdir

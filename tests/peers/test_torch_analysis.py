@@ -8,7 +8,7 @@ import pytest
 
 from cnn_jax.analysis.activation_maximization import Recipe
 from cnn_jax.analysis.attribution import grad_cam
-from cnn_jax.analysis.summary import operations
+from cnn_jax.analysis.operations import operations
 from cnn_jax.data.normalization import Normalization, normalize
 from cnn_jax.errors import InputError
 from tests.models.networks import CLASSES, make_variables, small_network

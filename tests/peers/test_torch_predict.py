@@ -2,21 +2,17 @@
 
 import json
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
 
-from cnn_jax.analysis.summary import operations
-from cnn_jax.data.datasets import dataset_spec
-from cnn_jax.data.normalization import Normalization
-from cnn_jax.models.registry import build_model, initialize
-from cnn_jax.training.new_run import write_run
+from cnn_jax.analysis.operations import operations
 from cnn_jax.training.predictor import compile_logits, load_predictor
 from experiments import configs
 from tests.experiments.command import run
 from tests.peers.comparison import TOLERANCE, import_peer
+from tests.untrained import write_untrained
 
 torch = import_peer("torch")
 pytorch = pytest.importorskip("experiments.contenders.pytorch")
@@ -26,16 +22,7 @@ def _write(workdir, name, **model):
     config = configs.load(name)
     for field, value in model.items():
         setattr(config.model, field, value)
-    spec = dataset_spec(config.data)
-    network = build_model(num_classes=spec.num_classes, **vars(config.model))
-    constants = np.full((2, 1, 1, spec.image_shape[2]), [[[[0.3]]], [[[0.2]]]], np.float32)
-    write_run(
-        workdir,
-        config,
-        spec=spec,
-        normalization=Normalization("mean_std", *constants),
-        variables=initialize(jax.random.key(1), model=network, image_shape=spec.image_shape),
-    )
+    write_untrained(workdir, config)
 
 
 @pytest.mark.parametrize(
