@@ -10,12 +10,12 @@ _MOST = 32  # steps that a stop request waits for, at most, unless the config as
 
 
 def evaluations_every(experiment: Experiment) -> int:
-    """Returns after how many steps each a run is evaluated."""
+    """Returns how many steps lie between two evaluations of a run."""
     return experiment.config.train.eval_every or _epoch(experiment)
 
 
 def checkpoints_every(experiment: Experiment) -> int:
-    """Returns after how many steps each a run is saved."""
+    """Returns how many steps lie between two checkpoints of a run."""
     return experiment.config.train.checkpoint_every or _epoch(experiment)
 
 
@@ -34,9 +34,10 @@ def checkpoint_is_due(experiment: Experiment, step: int) -> bool:
 
 
 def row_is_due(experiment: Experiment, step: int) -> bool:
-    """Tells whether a row is written: one ends at every checkpoint, so a resumed run repeats them.
+    """Tells whether a row of metrics is written after a step.
 
-    And at every evaluation, whose metrics it holds.
+    One is at every checkpoint, so that a resumed run writes the same rows, and at every evaluation,
+    whose metrics it holds.
     """
     return (
         step % experiment.config.train.log_every == 0

@@ -22,6 +22,7 @@ from cnn_jax.training.ownership import own_directory
 from cnn_jax.training.processes import Agreement, is_first
 from cnn_jax.training.programs import each_step
 from cnn_jax.training.progress import Display
+from cnn_jax.training.records import train_seconds
 from cnn_jax.training.run_directory import CONFIG, RESULT, check_run, read_json
 from cnn_jax.training.saving import Saving
 from cnn_jax.training.session import Run, Session
@@ -138,7 +139,7 @@ def _train(
         clock.stage("train"),
     ):
         run.begin(state, writers)
-        since = _train_seconds(clock)
+        since = train_seconds(clock.seconds())
         for step, count in calls_from(experiment, run.start_step):
             if run.is_over(step - count):
                 break
@@ -150,12 +151,12 @@ def _train(
             due = row_is_due(experiment, step)
             if stop or due:
                 sums = [s for each in jax.device_get(pending) for s in each_step(*each)]
-                seconds = _train_seconds(clock) - since
+                seconds = train_seconds(clock.seconds()) - since
                 if due:
-                    state = run.look(step, state, sums, seconds, save=stop is not None)
+                    state = run.end_row(step, state, sums, seconds, save=stop is not None)
                 else:
-                    run.hold(step, state, sums)
-                pending, since = [], _train_seconds(clock)
+                    run.save_within_row(step, state, sums)
+                pending, since = [], train_seconds(clock.seconds())
             if stop:
                 session.saving.stop(stop, step, experiment.steps, session.workdir)
     return state
@@ -166,9 +167,3 @@ def _feed(run: Run, taken: int, pending: list, clock: Clock) -> PyTree:
     run.feeder.hold_back(pending)
     with clock.stage("input"):
         return run.feeder(taken)
-
-
-def _train_seconds(clock: Clock) -> float:
-    """Returns the seconds spent on steps, those in which they waited for input among them."""
-    seconds = clock.seconds()
-    return seconds.get("train", 0.0) + seconds.get("input", 0.0)

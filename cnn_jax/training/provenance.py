@@ -31,21 +31,6 @@ def facts(mesh: Mesh) -> dict[str, Any]:
     }
 
 
-def costs(seconds: dict[str, float], *, images: int) -> dict[str, Any]:
-    """Returns where the time of a process went that trained on so many images."""
-    waited = seconds.get("input", 0.0)
-    training = seconds.get("train", 0.0) + waited
-    return {
-        "train_seconds": training,
-        "compile_seconds": seconds["compile"],
-        "evaluate_seconds": seconds["evaluate"],
-        "input_wait_seconds": waited,
-        "input_wait_fraction": waited / training if images else None,
-        "images_per_second": images / training if images else None,
-        "seconds": seconds,
-    }
-
-
 def peak_memory(mesh: Mesh) -> dict[str, Any]:
     """Returns the most memory used so far, in bytes, and whose: of one device, else of the process.
 

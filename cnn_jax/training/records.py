@@ -78,8 +78,20 @@ def outcome(
 def costs(experiment: Experiment, seconds: dict[str, float], steps: int) -> dict[str, Any]:
     """Returns where the seconds of a process went, in which so many batches were trained on."""
     images = steps * experiment.config.data.batch_size
+    training, waited = train_seconds(seconds), seconds.get("input", 0.0)
     return {
         "feed": experiment.dataset.feed,
-        **provenance.costs(seconds, images=images),
+        "train_seconds": training,
+        "compile_seconds": seconds["compile"],
+        "evaluate_seconds": seconds["evaluate"],
+        "input_wait_seconds": waited,
+        "input_wait_fraction": waited / training if images else None,
+        "images_per_second": images / training if images else None,
+        "seconds": seconds,
         **provenance.facts(experiment.mesh),
     }
+
+
+def train_seconds(seconds: dict[str, float]) -> float:
+    """Returns the seconds spent on steps, those in which they waited for input among them."""
+    return seconds.get("train", 0.0) + seconds.get("input", 0.0)

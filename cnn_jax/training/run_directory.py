@@ -1,4 +1,4 @@
-"""The directory of one run: what it holds, and whose it is."""
+"""The directory of one run: what lies in it, made, locked and read."""
 
 import contextlib
 import dataclasses
@@ -112,7 +112,7 @@ def read_config(workdir: Path) -> Config:
 
 
 def is_of_run(path: Path) -> bool:
-    """Tells whether a path is that of a file by which a run lives: other commands write elsewhere.
+    """Tells whether a path is a file that a run needs, which no other command may write.
 
     What can be made anew, such as a report, is none.
     """

@@ -1,4 +1,4 @@
-"""A run's checkpoints: taken up, saved, which is the best, and what follows where that fails."""
+"""A run's checkpoints: restored, saved, which is the best, and what follows where that fails."""
 
 import contextlib
 import math
@@ -25,7 +25,7 @@ class Saving:
         self._checkpoints, self._train, self._clock, self._say = checkpoints, train, clock, say
         self.best: tuple[int, float] | None = None  # step and score
 
-    def take_up(self, template: PyTree) -> tuple[int, PyTree, dict[str, Any]] | None:
+    def restore_latest(self, template: PyTree) -> tuple[int, PyTree, dict[str, Any]] | None:
         """Returns the step, the state and the metrics of the last checkpoint, if there is one."""
         with self._clock.stage("checkpoint"):
             found = self._checkpoints.restore_latest(template)
@@ -37,7 +37,7 @@ class Saving:
         return self._checkpoints.restore(self.best[0], template)
 
     def improves(self, step: int, metrics: dict[str, float]) -> bool:
-        """Notes a validation and tells whether it is the best so far, by the least change asked."""
+        """Notes a validation; tells whether it is better than all by over `train.min_change`."""
         new = metrics["score"] = score(metrics, self._train.monitor)
         least = self.best[1] + self._train.min_change if self.best else -math.inf
         if not new > least:  # as it is of NaN

@@ -28,7 +28,7 @@ class Run(abc.ABC):
     """One network or many, in the stages that `training.loop` takes it through."""
 
     start_step: int  # at which it is taken up
-    feeder: Any  # gives what a call draws its batches from; it may be another after a look
+    feeder: Any  # gives what a call draws its batches from; it may be another after a row
 
     def __init__(self, experiment: Experiment, session: Session):
         self.experiment, self.session = experiment, session
@@ -51,7 +51,9 @@ class Run(abc.ABC):
         """Returns the state after so many steps, and their sums."""
 
     @abc.abstractmethod
-    def look(self, step: int, state: PyTree, sums: list, seconds: float, *, save: bool) -> PyTree:
+    def end_row(
+        self, step: int, state: PyTree, sums: list, seconds: float, *, save: bool
+    ) -> PyTree:
         """Writes the row of the steps up to one at which it is due, evaluates and saves as is due.
 
         Args:
@@ -66,12 +68,15 @@ class Run(abc.ABC):
         """
 
     @abc.abstractmethod
-    def hold(self, step: int, state: PyTree, sums: list) -> None:
+    def save_within_row(self, step: int, state: PyTree, sums: list) -> None:
         """Saves a run that stops between two rows; the next is written when it goes on."""
 
     @abc.abstractmethod
     def is_over(self, step: int) -> bool:
-        """Tells whether it ends early, after a step: derived from what is saved alone."""
+        """Tells whether it ends early, after a step.
+
+        It must follow from what is saved alone, so that a resumed run ends at the same step.
+        """
 
     @abc.abstractmethod
     def close(self) -> None:

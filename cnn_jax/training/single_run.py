@@ -49,7 +49,7 @@ class SingleRun(Run):
     def start(self) -> TrainState:
         """Returns the state to go on from, the last checkpoint's or a new one; compiles."""
         session = self.session
-        if found := session.saving.take_up(abstract_state(self.experiment)):
+        if found := session.saving.restore_latest(abstract_state(self.experiment)):
             self.start_step, state, known = found
             self.sums = known.get("sums", [])  # of the steps since the last row
             session.display.say(f"resumed {session.workdir} at step {self.start_step}")
@@ -95,7 +95,7 @@ class SingleRun(Run):
         self.pictures.write_batch()  # while the first step is computed
         return taken
 
-    def look(
+    def end_row(
         self, step: int, state: TrainState, sums: list, seconds: float, *, save: bool
     ) -> TrainState:
         """Writes a row, evaluates and saves as is due; returns the state to go on with."""
@@ -110,7 +110,7 @@ class SingleRun(Run):
         self._save(step, state, metrics, due=save or checkpoint_is_due(self.experiment, step))
         return state
 
-    def hold(self, step: int, state: TrainState, sums: list) -> None:
+    def save_within_row(self, step: int, state: TrainState, sums: list) -> None:
         """Saves a run that stops between two rows; the next is written when it goes on."""
         self.sums += self._finite(sums, step, state)
         sums = [{name: np.asarray(value).item() for name, value in s.items()} for s in self.sums]

@@ -27,7 +27,7 @@ VARIABLE = (
     "model.drop_path",
     *(f"data.augment.{name}" for name in STRENGTHS),
 )
-# Set to zero these are another program or another state, and not that of a number near zero.
+# At zero these make another program, or another state, than at any number near zero.
 ALL_OR_NONE = (
     "optim.momentum",
     "optim.clip_norm",

@@ -9,7 +9,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import SingleDeviceSharding
 from jaxtyping import PyTree
 
 from cnn_jax.config import Config, flatten, with_fields
@@ -22,13 +21,12 @@ from cnn_jax.training.cadence import (
     evaluations_every,
     steps_at_once,
 )
-from cnn_jax.training.checkpoint import abstract
 from cnn_jax.training.loop import train_and_evaluate
 from cnn_jax.training.metrics import merge
 from cnn_jax.training.parallel import once_options
 from cnn_jax.training.parameter_paths import path_name
 from cnn_jax.training.population.directories import write_member
-from cnn_jax.training.population.host_trees import on_host, split_tree, stack_trees
+from cnn_jax.training.population.host_trees import on_host
 from cnn_jax.training.population.members import (
     check_each,
     combinations,
@@ -37,6 +35,7 @@ from cnn_jax.training.population.members import (
     member_configs,
 )
 from cnn_jax.training.population.results import mean_row, summary
+from cnn_jax.training.population.saved_states import recall, template, to_save
 from cnn_jax.training.population.seats import Seats
 from cnn_jax.training.population.standing import (
     DIVERGED,
@@ -82,8 +81,8 @@ def train_population(config: Config, workdir: Path, **options: Any) -> dict[str,
 class PopulationRun(Run):
     """A population under way, in the stages of `session.Run`; the state is the seated members'.
 
-    In one program a member that has ended keeps its seat, unheeded, until half the seats are such;
-    then the program is compiled anew for those that go on.
+    In one program a member that has ended keeps its seat, and what it computes is ignored, until
+    half the seats are of such members; then the program is compiled anew for those that go on.
     """
 
     def __init__(self, experiment: Experiment, session: Session):
@@ -112,9 +111,10 @@ class PopulationRun(Run):
     def start(self) -> PyTree:
         """Returns the members' states to go on from: the last checkpoint's, else new ones."""
         session = self.session
-        if found := session.saving.take_up(self._template()):
+        if found := session.saving.restore_latest(template(self.pattern, len(self.members))):
             self.start_step, saved, known = found
-            states = self._recall(on_host(saved), known["members"])
+            lasts = recall(self.members, on_host(saved), known["members"])
+            states = [lasts[member.number] for member in self._seated()]
         else:
             self.start_step, states = 0, self._new_states()
         self.last_step = self.start_step
@@ -133,22 +133,6 @@ class PopulationRun(Run):
             keys = [key_for(member.config.seed, Purpose.INIT) for member in self.members]
             computed = computed_parameters(self.pattern)
             return [on_host(draw(key, source, computed)) for key in keys]
-
-    def _template(self) -> dict[str, PyTree]:
-        stacked = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct((len(self.members), *leaf.shape), leaf.dtype),
-            abstract_state(self.pattern),
-        )
-        names = ("last", "best") if self.experiment.dataset.validation else ("last",)
-        sharding = SingleDeviceSharding(self.experiment.mesh.devices.flat[0])
-        return {name: abstract(stacked, sharding) for name in names}
-
-    def _recall(self, saved: dict[str, PyTree], known: list[dict]) -> list[PyTree]:
-        lasts = split_tree(saved["last"])
-        bests = split_tree(saved["best"]) if "best" in saved else lasts
-        for member, *held in zip(self.members, known, lasts, bests, strict=True):
-            member.recall(*held)
-        return [lasts[member.number] for member in self._seated()]
 
     def _seated(self) -> list[Member]:
         return [member for member in self.members if member.seated]
@@ -188,7 +172,9 @@ class PopulationRun(Run):
 
     # At the end of every row's steps.
 
-    def look(self, step: int, state: PyTree, sums: list, seconds: float, *, save: bool) -> PyTree:
+    def end_row(
+        self, step: int, state: PyTree, sums: list, seconds: float, *, save: bool
+    ) -> PyTree:
         """Writes a row, evaluates, ends members and saves; returns the state to go on with."""
         before, self.last_step = self._going(), step
         self._take_in(sums)
@@ -199,7 +185,7 @@ class PopulationRun(Run):
         self._end_some(step, rows)
         return self._keep(step, state, before, improved, save=save)
 
-    def hold(self, step: int, state: PyTree, sums: list) -> None:
+    def save_within_row(self, step: int, state: PyTree, sums: list) -> None:
         """Saves between two rows; the members are judged at the next, as by a run that goes on."""
         self._take_in(sums)
         self._keep(step, state, self._going(), [], save=True)
@@ -232,7 +218,7 @@ class PopulationRun(Run):
         state = state if last else self._without_ended(state, host)
         if save:
             known = {"members": [member.progress() for member in self.members]}
-            self.session.saving.save(step, self._tree(host), known)
+            self.session.saving.save(step, to_save(self.members, host), known)
         return state
 
     def _means(self, member: Member, step: int) -> Row:
@@ -240,15 +226,6 @@ class PopulationRun(Run):
         member.skipped += sum(each["nonfinite"] >= 0 for each in sums)
         totals = merge(map(without_flags, sums))
         return train_means(member.experiment, step - member.skipped, totals)
-
-    def _tree(self, host: dict[int, PyTree]) -> dict[str, PyTree]:
-        """Returns what is saved: the last state of each member, and its best where it has one."""
-        lasts = [host[m.number] if m.state is None else m.state for m in self.members]
-        if self.experiment.dataset.validation is None:
-            return {"last": stack_trees(lasts)}
-        pairs = zip(self.members, lasts, strict=True)
-        bests = [member.best_state if member.best else last for member, last in pairs]
-        return {"last": stack_trees(lasts), "best": stack_trees(bests)}
 
     def _diverged(self, member: Member, step: int) -> bool:
         """Ends the member if it was frozen in one of the steps since the last row."""

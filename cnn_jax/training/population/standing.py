@@ -59,7 +59,7 @@ class Member:
         self.best_state = best if self.best else None
 
     def improves(self, step: int, accuracy: float, *, min_change: float) -> bool:
-        """Notes an accuracy and tells whether it is the best so far, by `min_change` at least."""
+        """Notes an accuracy; tells whether it is better than all by over `min_change`."""
         if self.best is not None and not accuracy > self.best[1] + min_change:
             return False
         self.best = (step, accuracy)
@@ -79,7 +79,7 @@ class Member:
 
 
 def rungs(shares: Sequence[float], steps: int, every: int) -> list[int]:
-    """Returns after which evaluations, one every so many steps, a population is halved.
+    """Returns the steps after which a population is halved: evaluations, with `every` steps each.
 
     >>> rungs((0.25, 0.5), 100, 10)
     [30, 50]

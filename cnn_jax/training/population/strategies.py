@@ -124,7 +124,7 @@ class InTurns:
         return members
 
     def with_rows(self, own: list[dict], name: str, rows: jax.Array) -> list[dict]:
-        """Returns the members' inputs with a row each of an array as one more."""
+        """Returns the members' inputs, to each of which its row of an array is added by a name."""
         return [inputs | {name: row} for inputs, row in zip(own, rows, strict=True)]
 
     def compile(self, f: MemberFn, example: tuple, *, donate: bool = False) -> Callable:
@@ -161,7 +161,7 @@ class Stacked:
         return split_tree(stacked)
 
     def with_rows(self, own: dict, name: str, rows: jax.Array) -> dict:
-        """Returns the members' inputs with a row each of an array as one more."""
+        """Returns the members' inputs, to each of which its row of an array is added by a name."""
         return own | {name: jax.device_put(rows, self._spread)}
 
     def compile(self, f: MemberFn, example: tuple, *, donate: bool = False) -> Callable:
