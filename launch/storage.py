@@ -174,7 +174,7 @@ def home(trial: FrozenTrial | optuna.Trial) -> int:
 
 
 def asked_for(trials: list[FrozenTrial]) -> int:
-    """Returns how many trials there are, those that were put into the queue once more as one."""
+    """Returns how many trials were asked for; one that is in the queue again counts once."""
     return len(trials) - sum("again" in trial.user_attrs for trial in trials)
 
 

@@ -37,7 +37,7 @@ class Member:
 
 @dataclass(frozen=True)
 class Command:
-    """One training command, and the runs it makes; `runs` also counts those nobody waits for."""
+    """One training command, and those of its runs whose trials are open; `runs` counts all."""
 
     arguments: tuple[str, ...]
     workdir: Path
@@ -49,7 +49,7 @@ class Command:
 def plan(points: Sequence[Point], settings: Settings) -> list[Command]:
     """Returns the commands that train all seeds of a group's points, in the order to run them.
 
-    Some of the group may be missing; then the commands have been run, or are not those to run.
+    Where points of the group are missing, only commands that have been run already are of use.
     """
     return [_command(points, seeds, settings) for seeds in points[0].group.seeds]
 

@@ -89,8 +89,8 @@ class Trials:
             self._queue_grid()
 
     def _queue_grid(self) -> None:
-        """Puts those points of the grid into the queue that were never in it, up to the trials."""
-        with self._alone():
+        """Queues the points of the grid that were never in the queue, up to `trials` in all."""
+        with self._exclusively():
             trials = self.study.get_trials(deepcopy=False)
             there = {repr(trial.system_attrs.get("fixed_params")) for trial in trials}
             points = [p for p in grid(self.settings.space) if repr(p) not in there]
@@ -102,7 +102,7 @@ class Trials:
 
         Of a group that was begun before, those may be missing that have finished.
         """
-        with self._alone():
+        with self._exclusively():
             self._liveness.take_back_orphans()
             first = self._first()
             if first is None:
@@ -252,7 +252,7 @@ class Trials:
                 self.separate([point])
             if death:
                 point.trial.set_user_attr("deaths", deaths)
-        with self._alone():
+        with self._exclusively():
             self._release(point)
 
     def _release(self, point: Point) -> None:
@@ -308,7 +308,7 @@ class Trials:
                 point.trial.set_user_attr(name, value)
             self.study.tell(point.trial, values, state, skip_if_finished=True)
 
-    def _alone(self) -> contextlib.AbstractContextManager[None]:
+    def _exclusively(self) -> contextlib.AbstractContextManager[None]:
         return locks.one_at_a_time(self.settings.workdir / ".asking.lock")
 
 
