@@ -61,7 +61,8 @@ def _repeated(bias: Array, shape: tuple[int, ...]) -> Array:
 def _repeated_jvp(shape: tuple, primals: tuple, tangents: tuple) -> tuple[Array, Array]:
     def as_product(tangent: Array) -> Array:
         row = jnp.tile(tangent, _PIXELS)[None]
-        return (jnp.ones((math.prod(shape) // row.size, 1)) @ row).reshape(shape)
+        ones = jnp.ones((math.prod(shape) // row.size, 1), row.dtype)  # not float64 in 64-bit mode
+        return (ones @ row).reshape(shape)
 
     (bias,), (tangent,) = primals, tangents
     spread = partial(_spread, shape=shape)

@@ -64,6 +64,15 @@ def test_the_gradient_by_a_bias_is_the_sum_over_pixels_however_it_is_computed(sh
     np.testing.assert_allclose(hessian, np.diag(2 * weight.sum((0, 1, 2))), rtol=1e-5, atol=1e-4)
 
 
+@pytest.mark.parametrize("by_product", [True, False])
+def test_the_gradient_by_a_bias_stays_float32_in_64_bit_mode(by_product):
+    x, bias = jnp.zeros((2, 3, 4, 3 if by_product else 8)), jnp.zeros(3 if by_product else 8)
+    with jax.enable_x64(True):
+        gradient = jax.grad(lambda bias: layers.add_bias(x, bias).sum())(bias)
+    assert gradient.dtype == jnp.float32
+    assert (gradient == 24).all()
+
+
 def test_flatten_keeps_the_order_of_c():
     x = random(2, 3, 4, 5)
     expected = [
