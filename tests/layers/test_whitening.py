@@ -52,3 +52,21 @@ def test_it_is_the_same_under_jit_and_for_each_member_under_vmap():
     mapped = jax.jit(jax.vmap(project))(sets)
     for images, kernel in zip(sets, mapped, strict=True):
         np.testing.assert_allclose(kernel, project(images), rtol=1e-3, atol=1e-4)
+
+
+def test_channels_that_are_copies_are_whitened_however_large_the_images():
+    gray = 128 * RNG.normal(size=(4, 8, 8, 1)).repeat(3, axis=-1)
+    assert np.isfinite(layers.patch_whitening(jnp.asarray(gray, jnp.float32))).all()
+
+
+def test_images_of_half_precision_are_whitened_in_float32():
+    images = jnp.asarray(_images(4), jnp.bfloat16)
+    kernel = layers.patch_whitening(images)
+    wide = layers.patch_whitening(images.astype(jnp.float32))
+    assert kernel.dtype == jnp.bfloat16
+    np.testing.assert_array_equal(kernel, wide.astype(jnp.bfloat16))
+
+
+def test_it_refuses_images_smaller_than_a_patch():
+    with pytest.raises(ValueError, match="window 4 does not fit an input of 2"):
+        layers.patch_whitening(jnp.zeros((2, 2, 5, 3)), window=(4, 4))
