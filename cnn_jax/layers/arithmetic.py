@@ -29,12 +29,17 @@ def per_dimension(value: int | Sequence[int], rank: int, name: str) -> tuple[int
     >>> per_dimension(2, 3, "stride")
     (2, 2, 2)
     """
-    values = (value,) * rank if isinstance(value, Integral) else tuple(value)
+    values = tuple(value) if isinstance(value, Iterable) else (value,) * rank
     if len(values) != rank:
         raise ValueError(f"{name} {values} needs one integer for each of {rank} dimensions")
     if not all(isinstance(v, Integral) and v >= 1 for v in values):
         raise ValueError(f"{name} must be a positive integer in each dimension, not {value!r}")
     return tuple(map(int, values))
+
+
+def _check_positive(**numbers: int) -> None:
+    for name, number in numbers.items():
+        per_dimension(number, 1, name)
 
 
 def effective_window(window: int, *, dilation: int = 1) -> int:
@@ -44,6 +49,7 @@ def effective_window(window: int, *, dilation: int = 1) -> int:
     >>> effective_window(3), effective_window(3, dilation=2)
     (3, 5)
     """
+    _check_positive(window=window, dilation=dilation)
     return dilation * (window - 1) + 1
 
 
@@ -57,6 +63,7 @@ def same_padding(n: int, window: int, *, stride: int = 1, dilation: int = 1) -> 
     >>> same_padding(32, 3), same_padding(32, 3, stride=2)
     ((1, 1), (0, 1))
     """
+    _check_positive(stride=stride)
     outputs = -(-n // stride)
     total = max((outputs - 1) * stride + effective_window(window, dilation=dilation) - n, 0)
     return total // 2, total - total // 2
@@ -93,11 +100,12 @@ def padding_per_dimension(padding: Padding, rank: int) -> tuple[str | int | Sequ
     """
     if isinstance(padding, (str, Integral)):
         return (padding,) * rank
-    if len(padding) != rank or any(isinstance(pair, (str, Integral)) for pair in padding):
+    pairs = tuple(padding) if isinstance(padding, Iterable) else ()
+    if len(pairs) != rank or any(isinstance(p, str) or not isinstance(p, Iterable) for p in pairs):
         raise ValueError(
             f"padding {padding!r} needs one (low, high) pair for each of {rank} dimensions"
         )
-    return tuple(padding)
+    return tuple(map(tuple, pairs))
 
 
 def output_size(
@@ -114,12 +122,14 @@ def output_size(
         dilation: distance between the window's taps.
 
     Raises:
-        ValueError: if the window does not fit, so that there would be no output.
+        ValueError: if the window does not fit, so that there would be no output, or a window, a
+            stride or a dilation is not a positive integer.
 
     >>> from cnn_jax.layers.arithmetic import output_size
     >>> output_size(227, 11, stride=4), output_size(7, 3, stride=2, padding=1)
     (55, 4)
     """
+    _check_positive(stride=stride)
     low, high = padding_pair(n, window, stride=stride, padding=padding, dilation=dilation)
     span = effective_window(window, dilation=dilation)
     if n < 1 or n + low + high < span:
@@ -163,6 +173,7 @@ def transposed_padding(
     >>> transposed_padding(3, stride=2), transposed_padding(3, stride=2, padding="VALID")
     ((2, 1), (2, 2))
     """
+    _check_positive(stride=stride)
     span = effective_window(window, dilation=dilation)
     if padding == "SAME":
         total = span + stride - 2
@@ -219,6 +230,7 @@ class ReceptiveField:
         >>> ReceptiveField().through(3, padding=1).through(2, stride=2).through(3)
         ReceptiveField(size=8, jump=2, start=-1)
         """
+        _check_positive(stride=stride)
         grown = self.size + (effective_window(window, dilation=dilation) - 1) * self.jump
         return ReceptiveField(grown, self.jump * stride, self.start - padding * self.jump)
 
@@ -254,9 +266,12 @@ def receptive_field(layers: Iterable[Sequence[int]]) -> ReceptiveField:
     return field
 
 
-def _taps_per_output(window: Sequence[int], channels_in: int, groups: int) -> int:
-    if channels_in % groups:
-        raise ValueError(f"{channels_in} input channels cannot be split into {groups} groups")
+def _taps_per_output(
+    window: Sequence[int], channels_in: int, channels_out: int, groups: int
+) -> int:
+    for side, channels in (("input", channels_in), ("output", channels_out)):
+        if groups < 1 or channels % groups:
+            raise ValueError(f"{channels} {side} channels cannot be split into {groups} groups")
     return math.prod(window) * (channels_in // groups)
 
 
@@ -274,7 +289,7 @@ def conv_parameters(
     >>> conv_parameters((5, 5), 3, 6), conv_parameters((3, 3), 3, 100, bias=False)
     (456, 2700)
     """
-    return channels_out * (_taps_per_output(window, channels_in, groups) + bias)
+    return channels_out * (_taps_per_output(window, channels_in, channels_out, groups) + bias)
 
 
 def dense_parameters(features_in: int, features_out: int, *, bias: bool = True) -> int:
@@ -320,7 +335,7 @@ def conv_flops(
     >>> conv_flops((28, 28), (3, 3), 1, 16, bias=False)
     225792
     """
-    per_output = 2 * _taps_per_output(window, channels_in, groups) + bias
+    per_output = 2 * _taps_per_output(window, channels_in, channels_out, groups) + bias
     return math.prod(output) * channels_out * per_output
 
 

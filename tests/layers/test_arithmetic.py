@@ -132,6 +132,10 @@ def test_output_sizes_known_by_heart(n, window, options, size):
         (3, 3, {"padding": "full"}, "unknown padding 'full'"),
         (3, 3, {"padding": (1, 1, 1)}, "unknown padding"),
         (3, 3, {"padding": (0, -1)}, "at least 0"),
+        (3, 0, {}, "window must be a positive integer"),
+        (3, 3, {"stride": 0}, "stride must be a positive integer"),
+        (3, 3, {"stride": -1, "padding": "SAME"}, "stride must be a positive integer"),
+        (3, 3, {"dilation": 0}, "dilation must be a positive integer"),
     ],
 )
 def test_output_size_refuses_what_gives_none(n, window, options, message):
@@ -144,6 +148,9 @@ def test_transposed_output_size_refuses_what_gives_none():
         layers.transposed_output_size(1, 4, padding=0)
     with pytest.raises(ValueError, match="does not fit an input of 0"):
         layers.transposed_output_size(0, 4)
+    for padding in ("SAME", "VALID", 1):
+        with pytest.raises(ValueError, match="stride must be a positive integer"):
+            layers.transposed_output_size(3, 4, stride=0, padding=padding)
 
 
 def test_integers_may_be_numpys():
@@ -151,13 +158,21 @@ def test_integers_may_be_numpys():
     assert strides(np.int64(2), 2, "stride") == strides(np.array([2, 2]), 2, "stride") == (2, 2)
     pair = arithmetic._explicit_pair.__wrapped__
     assert pair(np.int32(1)) == pair((np.int32(1), 1)) == (1, 1)
-    assert arithmetic.padding_per_dimension.__wrapped__(np.int32(1), 2) == (1, 1)
+    paddings = arithmetic.padding_per_dimension.__wrapped__
+    assert paddings(np.int32(1), 2) == (1, 1)
+    assert paddings(np.array([[1, 2], [3, 4]]), 2) == ((1, 2), (3, 4))
 
 
-@pytest.mark.parametrize("value", [0, -1, (1, 0), (1,), (1, 2.0), "12"])
+@pytest.mark.parametrize("value", [0, -1, (1, 0), (1,), (1, 2.0), "12", 2.0, None])
 def test_per_dimension_wants_positive_integers(value):
     with pytest.raises(ValueError, match="stride"):
         arithmetic.per_dimension.__wrapped__(value, 2, "stride")
+
+
+@pytest.mark.parametrize("value", [None, 1.5, (1, 1), [(1, 1)], ["SAME", "SAME"]])
+def test_padding_per_dimension_wants_a_pair_for_each(value):
+    with pytest.raises(ValueError, match=r"one \(low, high\) pair for each of 2"):
+        arithmetic.padding_per_dimension.__wrapped__(value, 2)
 
 
 CHAINS = [
@@ -181,6 +196,12 @@ def test_receptive_field_is_where_the_gradient_reaches(chain):
     field = layers.receptive_field(chain)
     assert field.size == first[-1] - first[0] + 1
     assert field.jump == second[0] - first[0]
+
+
+@pytest.mark.parametrize("layer", [(0,), (3, 0), (3, 1, 0)])
+def test_receptive_field_refuses_what_does_not_slide(layer):
+    with pytest.raises(ValueError, match="must be a positive integer"):
+        layers.receptive_field([(3,), layer])
 
 
 def test_receptive_field_of_nothing_is_a_pixel():
@@ -221,6 +242,10 @@ def test_groups_that_do_not_divide_are_refused():
     for formula in (layers.conv_parameters, lambda *a, **o: layers.conv_flops((2, 2), *a, **o)):
         with pytest.raises(ValueError, match="3 input channels cannot be split into 2 groups"):
             formula((3, 3), 3, 4, groups=2)
+        with pytest.raises(ValueError, match="3 output channels cannot be split into 2 groups"):
+            formula((3, 3), 4, 3, groups=2)
+        with pytest.raises(ValueError, match="cannot be split into 0 groups"):
+            formula((3, 3), 4, 4, groups=0)
 
 
 def _xla_flops(layer, *shapes):

@@ -211,6 +211,7 @@ X, KERNEL = (1, 3, 3, 4), (3, 3, 4, 6)
         (X, KERNEL, None, {"border": "reflect", "padding": 3}, "reflect border of 3 is wider"),
         (X, KERNEL, None, {"stride": 0}, "stride must be a positive integer"),
         (X, KERNEL, None, {"stride": (1, 1, 1)}, "stride .* for each of 2 dimensions"),
+        (X, (0, 3, 4, 6), None, {}, "window must be a positive integer"),
     ],
 )
 def test_conv_refuses_what_does_not_fit(x, kernel, bias, options, message):
@@ -226,6 +227,7 @@ def test_conv_refuses_what_does_not_fit(x, kernel, bias, options, message):
         (X, (3, 4, 6), {}, "2 window dimensions"),
         (X, (5, 5, 4, 6), {"padding": 0}, "window 5 does not fit"),
         (X, KERNEL, {"padding": "FULL"}, "unknown padding 'FULL'"),
+        (X, (3, 0, 4, 6), {}, "window must be a positive integer"),
     ],
 )
 def test_conv_transpose_refuses_what_does_not_fit(x, kernel, options, message):
