@@ -14,7 +14,9 @@ from jaxtyping import Array, Float, Int, Key, PyTree
 
 from cnn_jax.analysis.features import Images, Prepare, activation, with_offset
 from cnn_jax.analysis.iteration import iterate
+from cnn_jax.errors import InputError
 from cnn_jax.layers import identity
+from cnn_jax.layers.arithmetic import per_dimension
 
 Labels = Int[Array, " n"]
 Map = Float[Array, "n h w"]
@@ -22,7 +24,7 @@ Map = Float[Array, "n h w"]
 
 @dataclass(frozen=True)
 class _Network:
-    """A model behind its preparation; hashable, so that what is compiled for it is found again."""
+    """A model behind its preparation; equal ones find again what is compiled for one of them."""
 
     model: nn.Module
     prepare: Prepare
@@ -173,7 +175,7 @@ def grad_cam(
     size, linearly. `layer` is one that returns maps, usually the last.
 
     Raises:
-      InputError: the model has no such layer.
+      InputError: the model has no such layer, or it returns no maps.
 
     >>> from cnn_jax.models.registry import build_model, initialize
     >>> model, images = build_model("fashion_convnet", 10), jnp.ones((2, 28, 28, 1))
@@ -190,6 +192,8 @@ def grad_cam(
     like = jax.eval_shape(
         lambda: activation(model, variables, images, layer=layer, prepare=prepare)
     )
+    if like.ndim != images.ndim:
+        raise InputError(f"the layer '{layer}' returns no maps, but an array of shape {like.shape}")
     gradients, maps = jax.grad(score, has_aux=True)(jnp.zeros(like.shape, like.dtype))
     weights = gradients.mean((1, 2), keepdims=True)
     cam = jax.nn.relu((weights * maps).sum(-1))
@@ -213,7 +217,8 @@ def occlusion(
     apart, and the last ones at the far borders, so that every pixel is covered.
 
     Raises:
-      ValueError: if the stride is larger than the window, which leaves pixels uncovered.
+      ValueError: if the stride is larger than the window, which leaves pixels uncovered, or is
+        not positive.
 
     >>> from cnn_jax.models.registry import build_model, initialize
     >>> model, images = build_model("fashion_convnet", 10), jnp.ones((2, 28, 28, 1))
@@ -221,6 +226,7 @@ def occlusion(
     >>> occlusion(model, variables, images, jnp.array([3, 7]), window=14, stride=7).shape
     (2, 28, 28)
     """
+    per_dimension(stride, 1, "stride")
     if stride > window:
         raise ValueError(f"a stride of {stride} leaves pixels out between windows of {window}")
     height, width = images.shape[1:3]

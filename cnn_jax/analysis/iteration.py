@@ -17,7 +17,7 @@ def iterate(step: Callable, carry: PyTree, xs: PyTree, *constants: PyTree) -> Py
     on ten images of 32×32, two cores, jaxlib 0.10.2).
 
     Args:
-      step: hashable, as a function or a frozen dataclass is: equal ones share a compiled program.
+      step: equal ones share a compiled program, see `hashable`.
       carry: what the step turns into the next.
       xs: arrays of one length.
       constants: arrays that stay the same.
@@ -26,6 +26,7 @@ def iterate(step: Callable, carry: PyTree, xs: PyTree, *constants: PyTree) -> Py
     >>> iterate(jnp.add, jnp.zeros(()), jnp.arange(4.0)).item()
     6.0
     """
+    step = hashable(step)
     leaves = jax.tree.leaves((carry, xs, constants))
     traced = any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
     if traced or jax.default_backend() != "cpu":
@@ -33,6 +34,22 @@ def iterate(step: Callable, carry: PyTree, xs: PyTree, *constants: PyTree) -> Py
     for i in range(len(jax.tree.leaves(xs)[0])):
         carry = _once(step, carry, jax.tree.map(lambda x, i=i: x[i], xs), constants)
     return carry
+
+
+def hashable(function: Callable) -> Callable:
+    """Returns a function as jit can take it for static: as it is, if it has a hash.
+
+    One that holds a model with a list among its options has none; it comes back as one that equals
+    itself alone, and is compiled anew.
+
+    >>> hashable(print) is print, hashable([1, 2].__len__)()
+    (True, 2)
+    """
+    try:
+        hash(function)
+    except TypeError:
+        return partial(function)
+    return function
 
 
 @partial(jax.jit, static_argnums=0)

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, PyTree
 
 from cnn_jax.analysis.features import Images, Prepare, activation
 from cnn_jax.analysis.operations import Operation, operations, window_and_stride
+from cnn_jax.errors import InputError
 from cnn_jax.layers import ReceptiveField, arithmetic, identity
 from cnn_jax.models import modules
 from cnn_jax.models.residual import PadShortcut
@@ -123,7 +124,7 @@ def measured_field(
     it has no meaning for a layer without positions.
 
     Raises:
-      InputError: the model has no such layer.
+      InputError: the model has no such layer, or the layer no such position.
 
     >>> from cnn_jax.models.registry import build_model, initialize
     >>> model, images = build_model("lenet", 10), jnp.ones((1, 28, 28, 1))
@@ -137,6 +138,12 @@ def measured_field(
         maps = activation(model, variables, images, layer=layer, prepare=prepare)
         if maps.ndim == 4:
             row, column = middle(maps.shape[1:3]) if position is None else position
+            height, width = maps.shape[1:3]
+            if not (-height <= row < height and -width <= column < width):
+                raise InputError(
+                    f"the maps of the layer '{layer}' are {height}×{width}: they have no position "
+                    f"({row}, {column})"
+                )
             maps = maps[:, row, column]
         return maps.sum()
 

@@ -1,6 +1,6 @@
 """The places in a data set that the channels of a layer answer to most."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -12,6 +12,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Int, PyTree
 
 from cnn_jax.analysis.features import Images, Prepare, activation
+from cnn_jax.analysis.iteration import hashable
 from cnn_jax.analysis.receptive_field import Box
 from cnn_jax.layers import identity
 
@@ -40,9 +41,10 @@ def top_patches(
     Raises:
       InputError: the model has no such layer.
     """
+    peaks = hashable(_Peaks(model, layer, prepare))
     best, seen = None, 0
     for images in batches:
-        found = _peaks(_Peaks(model, layer, prepare), variables, images, np.int32(seen))
+        found = _found(peaks, variables, images, np.int32(seen))
         if best is not None:
             found = jax.tree.map(lambda *parts: jnp.concatenate(parts, 1), best, found)
         best = _largest(found, count)
@@ -54,23 +56,25 @@ def top_patches(
 
 @dataclass(frozen=True)
 class _Peaks:
+    """The largest value of each channel in each image, and where it is."""
+
     model: nn.Module
     layer: str
     prepare: Prepare
 
+    def __call__(self, variables: PyTree, images: Images, seen: Int[Array, ""]) -> TopPatches:
+        maps = activation(self.model, variables, images, layer=self.layer, prepare=self.prepare)
+        width = maps.shape[2] if maps.ndim == 4 else 1
+        flat = maps.reshape(len(images), -1, maps.shape[-1])
+        at = flat.argmax(1).T
+        numbers = jnp.broadcast_to(seen + jnp.arange(len(images), dtype=jnp.int32), at.shape)
+        positions = jnp.stack(jnp.divmod(at, width), -1)
+        return TopPatches(flat.max(1).T, numbers, positions)
+
 
 @partial(jax.jit, static_argnums=0)
-def _peaks(network: _Peaks, variables: PyTree, images: Images, seen: Int[Array, ""]) -> TopPatches:
-    """Returns the largest value of each channel in each image, and where it is."""
-    maps = activation(
-        network.model, variables, images, layer=network.layer, prepare=network.prepare
-    )
-    width = maps.shape[2] if maps.ndim == 4 else 1
-    flat = maps.reshape(len(images), -1, maps.shape[-1])
-    at = flat.argmax(1).T
-    numbers = jnp.broadcast_to(seen + jnp.arange(len(images), dtype=jnp.int32), at.shape)
-    positions = jnp.stack(jnp.divmod(at, width), -1)
-    return TopPatches(flat.max(1).T, numbers, positions)
+def _found(peaks: Callable, *arrays: PyTree) -> TopPatches:
+    return peaks(*arrays)
 
 
 @partial(jax.jit, static_argnums=1)

@@ -6,6 +6,7 @@ import numpy as np
 from flax import linen as nn
 
 from cnn_jax import layers
+from cnn_jax.models.convnet import ConvNet
 from cnn_jax.models.modules import Activation, BatchNorm, Conv, Dense, Flatten, MaxPool
 from tests.models.networks import make_variables
 
@@ -49,6 +50,8 @@ class Own(nn.Module):
 
 MODEL = Small()
 VARIABLES = make_variables(MODEL, SHAPE, seed=5)  # of which no class's Grad-CAM is empty
+LISTED = ConvNet(CLASSES, features=[4], pooled=[True])  # lists have no hash, nor so has the model
+LISTED_VARIABLES = make_variables(LISTED, SHAPE)
 IMAGES = jnp.asarray(np.random.default_rng(0).uniform(size=(3, *SHAPE)), jnp.float32)
 LABELS = jnp.array([0, 2, 1])
 

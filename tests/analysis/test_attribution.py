@@ -15,6 +15,8 @@ from cnn_jax.models.registry import build_model
 from tests.analysis.small import (
     IMAGES,
     LABELS,
+    LISTED,
+    LISTED_VARIABLES,
     MODEL,
     SHAPE,
     VARIABLES,
@@ -92,6 +94,8 @@ def test_occlusion_is_what_a_loop_finds():
 def test_squares_that_leave_pixels_out_are_refused():
     with pytest.raises(ValueError, match="a stride of 4 leaves pixels out"):
         attribution.occlusion(*ARGUMENTS, window=3, stride=4)
+    with pytest.raises(ValueError, match="stride must be a positive integer"):
+        attribution.occlusion(*ARGUMENTS, window=3, stride=0)
 
 
 METHODS = {
@@ -128,6 +132,19 @@ def test_compiled_as_one_program_it_is_the_same(name):
 def test_grad_cam_of_no_layer_is_refused():
     with pytest.raises(InputError, match="unknown layer 'act3'"):
         attribution.grad_cam(*ARGUMENTS, layer="act3")
+
+
+def test_grad_cam_of_a_layer_without_maps_is_refused():
+    with pytest.raises(
+        InputError, match=r"'logits' returns no maps, but an array of shape \(3, 3\)"
+    ):
+        attribution.grad_cam(*ARGUMENTS, layer="logits")
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_model_without_a_hash_is_explained(name):
+    layer = {"layer": "conv1"} if name == "grad_cam" else {}
+    assert METHODS[name](LISTED, LISTED_VARIABLES, IMAGES, LABELS, **layer).shape[:3] == (3, 8, 8)
 
 
 def test_steps_are_the_same_one_by_one_and_as_a_scan():

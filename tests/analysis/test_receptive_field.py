@@ -105,6 +105,13 @@ def test_a_layer_that_is_not_there_is_refused():
         measured_field(MODEL, POSITIVE, IMAGES, layer="conv4")
 
 
+@pytest.mark.parametrize("position", [(11, 0), (0, -27)])
+def test_a_position_that_is_not_there_is_refused(position):
+    """XLA would take the nearest one that is."""
+    with pytest.raises(InputError, match="of the layer 'conv1' are 11×26: they have no position"):
+        measured_field(MODEL, POSITIVE, IMAGES, layer="conv1", position=position)
+
+
 def test_each_call_of_a_module_has_a_field_of_its_own():
     fields = theoretical_fields(Twice(), SHAPE)
     assert {name: field[0].size for name, field in fields.items()} == {"conv": 3, "conv:2": 5}

@@ -5,7 +5,7 @@ import pytest
 from cnn_jax.analysis.features import activation
 from cnn_jax.analysis.receptive_field import Box
 from cnn_jax.analysis.top_patches import cut, top_patches
-from tests.analysis.small import MODEL, SHAPE, VARIABLES, prepare
+from tests.analysis.small import LISTED, LISTED_VARIABLES, MODEL, SHAPE, VARIABLES, prepare
 
 IMAGES = np.random.default_rng(4).uniform(size=(11, *SHAPE)).astype(np.float32)
 
@@ -31,6 +31,11 @@ def test_no_more_than_there_are_and_none_of_nothing():
     assert found.values.shape == (6, 2)
     with pytest.raises(ValueError, match="no images"):
         top_patches(MODEL, VARIABLES, [], layer="conv2")
+
+
+def test_a_model_may_have_lists_among_its_options():
+    found = top_patches(LISTED, LISTED_VARIABLES, [jnp.asarray(IMAGES)], layer="conv1", count=2)
+    assert found.values.shape == (4, 2)
 
 
 def test_a_patch_is_filled_where_it_reaches_beyond_the_image():
