@@ -109,6 +109,12 @@ def test_a_population_maps_over_strengths():
     np.testing.assert_allclose(members[1], augment(flip=True, **fields)["image"], atol=1e-5)
 
 
+def test_all_stays_float32_in_64_bit_mode():
+    with jax.enable_x64(True):
+        shapes = jax.eval_shape(make_augment_fn(EVERY, CLASSES), KEY, BATCH)
+    assert shapes["image"].dtype == shapes["label"].dtype == jnp.float32
+
+
 def test_what_one_change_draws_does_not_depend_on_the_others():
     flipped = augment(flip=True)["image"]
     brighter = augment(flip=True, brightness=0.1, cutout=2, shift=0.2)

@@ -23,10 +23,10 @@ def box_mask(
     >>> box_mask(one, one, one, two, shape=(3, 3))[0, :, :, 0].astype(int).tolist()
     [[0, 0, 0], [0, 1, 1], [0, 0, 0]]
     """
-    h, w = shape
     top, left, height, width = (a[:, None] for a in (top, left, height, width))
-    rows = (jnp.arange(h)[None] >= top) & (jnp.arange(h)[None] < top + height)
-    columns = (jnp.arange(w)[None] >= left) & (jnp.arange(w)[None] < left + width)
+    at_row, at_column = (jnp.arange(size, dtype=top.dtype)[None] for size in shape)
+    rows = (at_row >= top) & (at_row < top + height)
+    columns = (at_column >= left) & (at_column < left + width)
     return (rows[:, :, None] & columns[:, None, :])[..., None]
 
 

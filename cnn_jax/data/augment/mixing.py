@@ -23,7 +23,7 @@ def soft_labels(labels: Labels, *, num_classes: int) -> Float[Array, "n {num_cla
     [[0.0, 1.0], [1.0, 0.0]]
     """
     if labels.ndim == 1:
-        return jax.nn.one_hot(labels, num_classes)
+        return jax.nn.one_hot(labels, num_classes, dtype=jnp.float32)
     return labels.astype(jnp.float32) if labels.dtype == jnp.uint8 else labels
 
 
@@ -66,7 +66,7 @@ def random_cutmix(
     share_key, centre_key = jax.random.split(key)
     side = jnp.sqrt(1 - _beta(share_key, n, strength))
     height, width = ((side * size).astype(jnp.int32) for size in (h, w))
-    y, x = jax.random.randint(centre_key, (2, n), 0, jnp.asarray([[h], [w]]))
+    y, x = jax.random.randint(centre_key, (2, n), 0, jnp.asarray([[h], [w]]), jnp.int32)
     mask = box_mask(y - height // 2, x - width // 2, height, width, shape=(h, w))
     share = 1 - mask.mean(axis=(1, 2, 3))
     return jnp.where(mask, _neighbours(images), images), _mix_labels(labels, share, num_classes)
@@ -100,7 +100,7 @@ def random_mix(
 def _beta(key: PRNGKey, count: int, strength: Strength) -> Float[Array, " {count}"]:
     strength = jnp.asarray(strength, jnp.float32)
     some = jnp.where(strength > 0, strength, jnp.ones_like(strength))
-    drawn = jax.random.beta(key, some, some, (count,))
+    drawn = jax.random.beta(key, some, some, (count,), jnp.float32)
     return jnp.where(strength > 0, drawn, jnp.ones_like(drawn))
 
 
