@@ -6,6 +6,7 @@ Parameters stay float32; the layers compute in the images' type (mixed precision
 """
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -16,6 +17,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from cnn_jax import layers
+from cnn_jax.errors import InputError
 from cnn_jax.layers.dropout import Rate
 
 Images = Float[Array, "n *space c"]
@@ -37,7 +39,10 @@ class Conv(nn.Module):
     @nn.compact
     def __call__(self, x: Images) -> Float[Array, "n *out d"]:
         """Applies the convolution."""
-        shape = (*self.window, x.shape[-1] // self.groups, self.features)
+        channels = x.shape[-1]
+        if self.groups < 1 or channels % self.groups:
+            raise ValueError(f"{channels} channels cannot be split into {self.groups} groups")
+        shape = (*self.window, channels // self.groups, self.features)
         kernel = self.param("kernel", _initializer(self.kernel_init), shape)
         bias = _bias(self) if self.use_bias else None
         return layers.conv(
@@ -112,6 +117,8 @@ def _by_groups(norm: Callable, groups: int) -> Callable:
     """Returns batch norm of neighbouring examples, group by group; the new statistics' mean."""
 
     def norm_of_groups(x: Images, *others: jax.Array | None) -> tuple[Images, tuple]:
+        if len(x) % groups:
+            raise ValueError(f"a batch of {len(x)} cannot be split into {groups} equal groups")
         split = x.reshape(groups, -1, *x.shape[1:])
         axes = (0, *(None for _ in others))
         y, statistics = jax.vmap(norm, in_axes=axes)(split, *others)
@@ -273,10 +280,14 @@ class SingleLogit(nn.Module):
 def scale_channels(channels: int, width: float, *, multiple_of: int = 1) -> int:
     """Returns channels × width as a whole number of groups, one at least.
 
+    Raises InputError for a width that is not above zero.
+
     >>> from cnn_jax.models.modules import scale_channels
     >>> scale_channels(64, 0.25), scale_channels(96, 0.1, multiple_of=2)
     (16, 10)
     """
+    if not 0 < width < math.inf:
+        raise InputError(f"a network's width must be above zero, not {width}")
     return max(1, round(channels * width / multiple_of)) * multiple_of
 
 

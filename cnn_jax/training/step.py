@@ -163,7 +163,7 @@ def accumulated(gradient: Callable, parts: int) -> Callable:
     """Returns `gradient` taken part by part: the mean gradient, the last statistics, all sums.
 
     Part i holds examples i, i + parts, ...: the batch's leading axis may be spread over devices,
-    and each device keeps its own examples this way.
+    and each device keeps its own examples this way. ValueError if they don't divide the batch.
     """
     if parts == 1:
         return gradient
@@ -176,6 +176,8 @@ def accumulated(gradient: Callable, parts: int) -> Callable:
             grads, (sums, batch_stats) = gradient(params, batch_stats, *part)
             return (batch_stats, jax.tree.map(jnp.add, total, (grads, sums))), None
 
+        if (size := len(jax.tree.leaves(batch)[0])) % parts:
+            raise ValueError(f"a batch of {size} cannot be split into {parts} equal parts")
         split = jax.tree.map(lambda x: x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1), batch)
         keys = jax.random.split(key, parts)
         first = jax.tree.map(lambda x: x[0], (split, keys))

@@ -6,6 +6,7 @@ from flax import linen as nn
 from flax.errors import InvalidRngError
 
 from cnn_jax import layers
+from cnn_jax.errors import InputError
 from cnn_jax.models import modules
 from tests.models.networks import make_images, make_variables
 
@@ -159,6 +160,29 @@ def test_the_classifier_is_a_chain_of_dense_layers():
 )
 def test_channels_scale_to_whole_groups(arguments, options, expected):
     assert modules.scale_channels(*arguments, **options) == expected
+
+
+@pytest.mark.parametrize("width", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_width_that_is_none_is_refused(width):
+    with pytest.raises(InputError, match="width must be above zero"):
+        modules.scale_channels(64, width)
+
+
+@pytest.mark.parametrize("groups", [0, 2, 4])
+def test_channels_that_groups_cannot_split_are_refused_before_a_kernel_is_drawn(groups):
+    module = modules.Conv(8, (3, 3), groups=groups)
+    with pytest.raises(ValueError, match=f"3 channels cannot be split into {groups} groups"):
+        jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 4, 4, 3)))
+
+
+def test_a_batch_that_ghost_batch_norm_cannot_split_is_refused():
+    module, images = modules.BatchNorm(), jnp.zeros((5, 2, 2, 3))
+    variables = module.init(jax.random.key(0), images, train=False)
+    with (
+        modules.batch_norm_over(groups=2),
+        pytest.raises(ValueError, match="a batch of 5 cannot be split into 2 equal groups"),
+    ):
+        module.apply(variables, images, train=True, mutable=["batch_stats"])
 
 
 def test_ghost_batch_norm_normalises_each_group_and_keeps_the_mean_of_their_statistics():

@@ -52,6 +52,11 @@ def at_once(optax_promotes):
     return steps(2, optax.sgd(0.1, momentum=0.9))
 
 
+def test_parts_that_do_not_divide_the_batch_are_refused():
+    with pytest.raises(ValueError, match="a batch of 8 cannot be split into 3 equal parts"):
+        steps(1, optax.sgd(0.1), accumulate=3)
+
+
 @pytest.mark.parametrize("parts", [2, 8])
 def test_accumulation_gives_the_step_of_the_whole_batch(parts, at_once):
     whole, sums = at_once
