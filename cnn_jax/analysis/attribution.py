@@ -80,6 +80,8 @@ def smooth_grad(
 
     `noise` is the deviation of the Gaussian noise as a share of each image's range of values.
 
+    Raises ValueError unless there is a sample at least.
+
     >>> from cnn_jax.models.registry import build_model, initialize
     >>> model, images = build_model("fashion_convnet", 10), jnp.ones((2, 28, 28, 1))
     >>> variables = initialize(jax.random.key(0), model=model, image_shape=(28, 28, 1))
@@ -87,6 +89,7 @@ def smooth_grad(
     >>> smooth_grad(jax.random.key(1), model, *arrays, samples=4).shape
     (2, 28, 28, 1)
     """
+    per_dimension(samples, 1, "samples")
     spread = images.max((1, 2, 3), keepdims=True) - images.min((1, 2, 3), keepdims=True)
     step = _SmoothStep(_Network(model, prepare))
     keys = jax.random.split(key, samples)
@@ -127,6 +130,8 @@ def integrated_gradients(
     by the midpoint rule. The shares of an image sum up to logit(image) − logit(baseline), the more
     exactly the more steps: this is the method's completeness.
 
+    Raises ValueError unless there is a step at least.
+
     >>> from cnn_jax.models.registry import build_model, initialize
     >>> model, images = build_model("fashion_convnet", 10), jnp.ones((2, 28, 28, 1))
     >>> variables = initialize(jax.random.key(0), model=model, image_shape=(28, 28, 1))
@@ -136,6 +141,7 @@ def integrated_gradients(
     >>> bool(jnp.allclose(shares.sum((1, 2, 3)), change, atol=1e-3))
     True
     """
+    per_dimension(steps, 1, "steps")
     baseline = jnp.broadcast_to(jnp.asarray(baseline, images.dtype), images.shape)
     along = (jnp.arange(steps, dtype=images.dtype) + 0.5) / steps
     step = _PathStep(_Network(model, prepare))

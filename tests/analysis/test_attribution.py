@@ -98,6 +98,13 @@ def test_squares_that_leave_pixels_out_are_refused():
         attribution.occlusion(*ARGUMENTS, window=3, stride=0)
 
 
+def test_means_of_nothing_are_refused():
+    with pytest.raises(ValueError, match="samples must be a positive integer"):
+        attribution.smooth_grad(KEY, *ARGUMENTS, samples=0)
+    with pytest.raises(ValueError, match="steps must be a positive integer"):
+        attribution.integrated_gradients(*ARGUMENTS, steps=0)
+
+
 METHODS = {
     "saliency": attribution.saliency,
     "smooth_grad": partial(attribution.smooth_grad, KEY, samples=4),
