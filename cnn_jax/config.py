@@ -120,8 +120,9 @@ class Data:
     @property
     def device_augment(self) -> Augment:
         """The changes that are made on the device: all but the crops of files."""
-        left = {"resized_crop": 0.0} if self.crop_files else {}
-        return dataclasses.replace(self.augment, **left)
+        if not self.crop_files:
+            return self.augment
+        return dataclasses.replace(self.augment, resized_crop=0.0)
 
 
 @dataclass

@@ -141,7 +141,7 @@ SUMMARY = {
     "images too small": Case([LENET, "--config.model.name=vgg16"], ["8×8×1", "pool4"]),
     "a value out of range": Case([LENET, "--config.model.dropout=2"], ["model.dropout is 2"]),
     "images of many sizes": Case(
-        ["--config=resnet50_imagenet", "--config.data.image_size=0"],
+        [LENET, "--config.data.name=imagenet2012"],
         ["imagenet2012 have no common size; set --config.data.image_size"],
     ),
 }
