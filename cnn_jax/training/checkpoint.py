@@ -45,6 +45,7 @@ class Checkpoints:
     ):
         self._directory, self._warn = directory, warn
         self._saving: int | None = None
+        self._failed = False  # whether any save has
         wait_for_all("checkpoints are looked at")  # before the first process sets any aside
         for step in _unreadable(directory):  # Orbax reads all of these when it opens
             if read_only:
@@ -79,6 +80,8 @@ class Checkpoints:
             self._warn(str(error))
         finally:
             self._manager.close()
+            if self._failed:
+                self._remove_halves()
 
     @property
     def latest(self) -> int | None:
@@ -125,18 +128,23 @@ class Checkpoints:
     def _telling(self) -> Iterator[None]:
         """Turns what Orbax raises into SaveError; removes half checkpoints, to make room.
 
-        All there are: into that of a save which has failed its threads may write a while longer.
+        All there are, and once more at the end: into that of a save which has failed its threads
+        may write a while longer.
         """
         try:
             yield
         except (OSError, ValueError) as error:  # TensorStore tells of a full disk as a ValueError
-            for path in self._directory.glob("*.orbax-checkpoint-tmp*"):
-                shutil.rmtree(path, ignore_errors=True)
+            self._failed = True
+            self._remove_halves()
             reason = str(error).partition(" [")[0].rpartition(": ")[2]
             raise SaveError(
                 f"the checkpoint of step {self._saving} can't be written: {reason}; earlier ones "
                 "are kept"
             ) from error
+
+    def _remove_halves(self) -> None:
+        for path in self._directory.glob("*.orbax-checkpoint-tmp*"):
+            shutil.rmtree(path, ignore_errors=True)
 
     def restore(self, step: int, template: PyTree) -> PyTree:
         """Returns the state saved at `step`, shaped, typed and placed like `template`.

@@ -269,15 +269,20 @@ def large_config(**train):
     return config
 
 
-def checkpoints_of(workdir):
-    return sorted(path.name for path in (workdir / "checkpoints").iterdir())
+def checkpoints_of(workdir, last=""):
+    """Returns what there is but the half checkpoint of the last step, which may still be written.
+
+    Orbax's threads outlive a save that has failed by a moment; the next run removes what they left.
+    """
+    names = sorted(path.name for path in (workdir / "checkpoints").iterdir())
+    return [name for name in names if not (last and name.startswith(f"{last}.orbax"))]
 
 
 @ORBAX_LEAVES_A_LOOP
 def test_a_full_disk_ends_the_run_with_earlier_files_whole(full_after_step_5, tmp_path):
     with pytest.raises(RunError, match=r"checkpoint of step 8 can't be written: .*too large"):
         train_and_evaluate(large_config(), tmp_path)
-    assert checkpoints_of(tmp_path) == ["4"]
+    assert checkpoints_of(tmp_path, last="8") == ["4"]
     rows = [row["step"] for row in read_rows(tmp_path / "metrics.jsonl")]
     assert rows[:4] == [2, 4, 6, 8]
 
@@ -289,7 +294,7 @@ def test_a_run_may_go_on_with_a_full_disk(full_after_step_5, tmp_path, capsys):
     for step in (8, 12):
         assert f"the checkpoint of step {step} can't be written: " in err
     assert result == read_json(tmp_path / "result.json")
-    assert checkpoints_of(tmp_path) == ["4"]
+    assert checkpoints_of(tmp_path, last="12") == ["4"]
 
 
 @ORBAX_LEAVES_A_LOOP
