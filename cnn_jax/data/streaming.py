@@ -6,6 +6,7 @@ what it spends on an element is more than a small image takes to decode.
 """
 
 import contextlib
+import gc
 import itertools
 import multiprocessing
 import os
@@ -146,6 +147,9 @@ def _read_ahead(
             yield jax.tree.map(np.array, batch)
     finally:
         iterator.close()  # or its processes outlive it
+        # The end that Grain raised holds on to batches in shared memory, in a cycle. Left until
+        # Python ends, they would be told of as leaked.
+        gc.collect()
 
 
 class Prefetch:
