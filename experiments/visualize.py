@@ -32,7 +32,7 @@ from absl import flags
 from PIL import Image
 
 from cnn_jax.analysis.activation_maximization import Recipe, recipe_for
-from cnn_jax.analysis.augmentation import augmentation_sheet, first_classes
+from cnn_jax.analysis.augmentation import augmentation_sheet, file_crops, first_classes
 from cnn_jax.config import Config
 from cnn_jax.config_checks import validate
 from cnn_jax.data.datasets import load_dataset
@@ -143,7 +143,8 @@ def draw_augmentation(config: Config) -> Picture:
     met = np.sort(met)
     first = order[np.concatenate([met, np.setdiff1d(np.arange(len(order)), met)])[:8]]
     shown = train.images[first], classes[first]
-    return augmentation_sheet(config.data.augment, *shown, seed=config.seed)
+    crops = file_crops(config.data, train.images, first, seed=config.seed)
+    return augmentation_sheet(config.data.augment, *shown, crops=crops, seed=config.seed)
 
 
 def draw_kernels(files: Sequence[str], problems: list[str]) -> Picture:

@@ -2,11 +2,12 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 from jaxtyping import Bool, Int, Int64, UInt8
 
-from cnn_jax.data.cropping import Part
+from cnn_jax.data.cropping import Part, random_part
 
 Read = Callable[[np.ndarray, Sequence[Part] | None], np.ndarray]
 
@@ -48,6 +49,18 @@ class ImagesOnDisk:
     ) -> UInt8[np.ndarray, "k h w c"]:
         """Returns of each image a part of the whole file, at the size of all."""
         return self.read(self.numbers[which], parts)
+
+    def random_crops(
+        self,
+        which: Int[np.ndarray, " k"],
+        epochs: Int[np.ndarray, " k"],
+        *,
+        seed: int,
+        area: float,
+    ) -> UInt8[np.ndarray, "k h w c"]:
+        """Returns of each image the `cropping.random_part` of its file in an epoch."""
+        keys = [(seed, *key) for key in zip(epochs.tolist(), which.tolist(), strict=True)]
+        return self.parts(which, [partial(random_part, key=key, area=area) for key in keys])
 
     def only(self, chosen: Bool[np.ndarray, " n"]) -> "ImagesOnDisk":
         """Returns the marked images, still on disk."""

@@ -14,7 +14,6 @@ import queue
 import signal
 import threading
 from collections.abc import Iterator
-from functools import partial
 from multiprocessing import resource_tracker
 from typing import Any
 
@@ -24,7 +23,6 @@ from jax.sharding import NamedSharding
 from jaxtyping import Int, PyTree, UInt8
 
 from cnn_jax.cpus import usable_cpus
-from cnn_jax.data.cropping import random_part
 from cnn_jax.data.order import epoch_order
 from cnn_jax.data.spec import Split
 from cnn_jax.placement import place
@@ -60,9 +58,7 @@ class Stream:
     ) -> UInt8[np.ndarray, "b h w c"]:
         if not self._crop:
             return self._split.images[indices]
-        keys = [(self._seed, *key) for key in zip(epochs.tolist(), indices.tolist(), strict=True)]
-        parts = [partial(random_part, key=key, area=self._crop) for key in keys]
-        return self._split.images.parts(indices, parts)
+        return self._split.images.random_crops(indices, epochs, seed=self._seed, area=self._crop)
 
     def _order(self, epoch: int) -> Int[np.ndarray, " size"]:
         order = self._orders.get(epoch)

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from jaxtyping import Float, PyTree
 
-from cnn_jax.analysis.augmentation import augmented, first_classes
+from cnn_jax.analysis.augmentation import augmented, file_crops, first_classes
 from cnn_jax.analysis.figures import contact_sheet
 from cnn_jax.analysis.predictions import Predictions
 from cnn_jax.data.augment import each_alone
@@ -93,8 +93,10 @@ def _augmented_sheet(experiment: Experiment) -> np.ndarray:
     images, labels = train.images[first], train.labels[first]
     rows = [("", images)]
     if each_alone(config.data.augment):
+        drawing = {"seed": config.seed, "draws": _DRAWS}
+        crops = file_crops(config.data, train.images, first, **drawing)
         classes = first_classes(labels)
-        drawn = augmented(config.data.augment, images, classes, seed=config.seed, draws=_DRAWS)
+        drawn = augmented(config.data.augment, images, classes, crops=crops, **drawing)
         rows += [("", draw) for draw in drawn]
     return contact_sheet(rows)
 

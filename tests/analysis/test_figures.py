@@ -1,9 +1,17 @@
 import numpy as np
 import pytest
+from PIL import Image
 
-from cnn_jax.analysis.augmentation import augmentation_sheet, augmented, first_classes
+from cnn_jax.analysis.augmentation import (
+    augmentation_sheet,
+    augmented,
+    file_crops,
+    first_classes,
+)
 from cnn_jax.analysis.figures import contact_sheet
-from cnn_jax.config import Augment
+from cnn_jax.config import Augment, Data
+from cnn_jax.data.datasets import load_dataset
+from cnn_jax.data.streaming import train_batches
 from cnn_jax.errors import InputError
 from tests.data.image_checks import pixels
 
@@ -60,6 +68,31 @@ def test_a_sheet_has_a_block_for_each_change_and_one_for_all():
         assert (draw == original).all() or (draw == original[:, ::-1]).all()
     again = augmentation_sheet(Augment(flip=True), images, labels, shown=2, draws=3)
     np.testing.assert_array_equal(again, one)
+
+
+def test_crops_of_files_are_shown_as_training_cuts_them(tmp_path):
+    photographs = [tmp_path / "train" / f"{i % 2}" / f"{i}.png" for i in range(4)]
+    photographs += [tmp_path / "test" / f"{i}" / "a.png" for i in range(2)]
+    for number, path in enumerate(photographs):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels(40, 60 + number, 3)).save(path)
+    augment = Augment(resized_crop=0.2, flip=True)
+    data = Data("image_folder", str(tmp_path), image_size=8, validation_fraction=0.0)
+    data.crop_files, data.augment = True, augment
+    train, which = load_dataset(data).train, np.array([2, 0])
+    crops = file_crops(data, train.images, which, seed=5, draws=2)
+    sizes = {"batch_size": len(train), "start": 0, "stop": 2}  # a batch is an epoch
+    for batch, drawn in zip(train_batches(train, seed=5, crop=0.2, **sizes), crops, strict=True):
+        places = [batch["index"].tolist().index(number) for number in which]
+        np.testing.assert_array_equal(batch["image"][places], drawn)
+    rest = (train.images[which], train.labels[which])
+    alone = augmented(Augment(resized_crop=0.2), *rest, crops=crops, draws=2)
+    np.testing.assert_allclose(alone, crops / 255, rtol=1e-6)
+    flipped = augmented(Augment(flip=True), *rest, crops=crops, draws=2)
+    for draw in flipped:
+        assert any(np.allclose(draw[0], each / 255) for each in (rest[0][0], rest[0][0][:, ::-1]))
+    data.crop_files = False
+    assert file_crops(data, train.images, which, seed=5) is None
 
 
 def test_labels_of_several_classes_are_shown_by_their_first():
