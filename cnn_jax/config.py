@@ -20,7 +20,7 @@ from cnn_jax.errors import InputError, unknown
 
 OPTIMIZERS = ("sgd", "rmsprop", "adam", "adamw", "nadam", "lamb", "lars", "muon", "muon_sgd")
 SCHEDULES = ("constant", "linear", "cosine", "one_cycle", "step", "plateau")
-NORMALIZATIONS = ("unit", "mean", "mean_std", "per_pixel", "zca")
+NORMALIZATIONS = ("unit", "mean", "mean_std", "per_pixel", "zca", "imagenet")
 BORDERS = ("zero", "edge", "reflect")
 BAD_EXAMPLES = ("raise", "skip")
 MONITORS = ("accuracy", "loss")
@@ -104,7 +104,7 @@ class Data:
     validation_fraction: float = 0.1  # of the training split, the same examples for every seed
     test_mirror: bool = False  # tests average the logits of each image and its mirror image
     test_shift: int = 0  # pixels: and those of the image moved by so much along a diagonal
-    normalization: str = "mean_std"  # or unit, mean, per_pixel, zca; pixels are in [0, 1] first
+    normalization: str = "mean_std"  # or another of NORMALIZATIONS; pixels are in [0, 1] first
     augment: Augment = field(default_factory=Augment)
 
     @property

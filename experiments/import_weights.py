@@ -26,7 +26,7 @@ from jaxtyping import PyTree
 from cnn_jax.config import is_population
 from cnn_jax.config_checks import validate
 from cnn_jax.data.datasets import dataset_spec
-from cnn_jax.data.normalization import Normalization, misfit
+from cnn_jax.data.normalization import IMAGENET_MEAN, IMAGENET_STD, Normalization, misfit
 from cnn_jax.data.spec import Spec, shape_text
 from cnn_jax.errors import InputError
 from cnn_jax.models.registry import count_parameters, variable_shapes
@@ -34,13 +34,7 @@ from cnn_jax.training.network import build_network
 from cnn_jax.training.new_run import write_run
 from cnn_jax.weights.files import load_weights
 from cnn_jax.weights.names import CONSTANTS, Arrays, to_variables
-from cnn_jax.weights.torchvision import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    Match,
-    Pair,
-    match_torchvision,
-)
+from cnn_jax.weights.torchvision import Match, Pair, match_torchvision
 from experiments import command_line
 
 _CONFIG = command_line.define_config()

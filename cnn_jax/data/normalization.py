@@ -1,4 +1,4 @@
-"""From uint8 pixels to what the network sees; the constants come from the training split alone.
+"""From uint8 pixels to what the network sees, by constants of the training split or of ImageNet's.
 
 Pixels are first scaled to [0, 1]. Then, by kind:
 
@@ -6,7 +6,8 @@ Pixels are first scaled to [0, 1]. Then, by kind:
 - "mean": minus the mean of each channel;
 - "mean_std": minus the mean and over the standard deviation of each channel;
 - "per_pixel": the same for each channel of each pixel;
-- "zca": minus the mean of each value, then ZCA whitening, for images of up to 3,072 values.
+- "zca": minus the mean of each value, then ZCA whitening, for images of up to 3,072 values;
+- "imagenet": "mean_std" by ImageNet's constants, which weights that were learned on it expect.
 """
 
 import math
@@ -25,6 +26,8 @@ from cnn_jax.errors import InputError, unknown
 from cnn_jax.whole_files import replacing
 
 ZCA_LIMIT = 32 * 32 * 3  # values of an image; its matrix holds the square of that
+# Of ImageNet's training images in [0, 1], as torchvision has them.
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _CHUNK = 2**24  # values at once in float
 
 
@@ -100,7 +103,8 @@ def fit_normalization(
     Images on disk are decoded for "per_pixel" and "zca" alone; what the others need is known.
 
     Raises:
-      InputError: the kind is unknown, or the images are too large for "zca".
+      InputError: the kind is unknown, the images are too large for "zca", or not of three
+        channels for "imagenet".
     """
     if kind not in NORMALIZATIONS:
         raise unknown("data.normalization", kind, NORMALIZATIONS)
@@ -112,6 +116,10 @@ def fit_normalization(
         mean, std = _moments(images, axis=(0, 1))
     elif kind == "per_pixel":
         mean, std = _moments(images)
+    elif kind == "imagenet":
+        if channels != 3:
+            raise InputError(f"data.normalization imagenet is for 3 channels, not {channels}")
+        mean, std = (np.reshape(each, (1, 1, 3)) for each in (IMAGENET_MEAN, IMAGENET_STD))
     if kind == "mean":
         std = np.ones_like(std)
     return Normalization(kind, mean.astype(np.float32), std.astype(np.float32))

@@ -17,9 +17,6 @@ from jaxtyping import Float, PyTree
 from cnn_jax.errors import InputError
 from cnn_jax.weights.names import Arrays, to_variables
 
-# ImageNet's training images in [0, 1], as torchvision's weights expect them.
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
 _NORM = {"weight": "scale", "bias": "bias", "running_mean": "mean", "running_var": "var"}
 _LAYER = {"weight": "kernel", "bias": "bias"}
 

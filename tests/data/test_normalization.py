@@ -14,7 +14,7 @@ from cnn_jax.errors import InputError
 from tests.data.image_checks import check_change, pixels, unit
 
 # Neighbouring pixels are alike, as in photographs, so that there is something to whiten.
-TRAIN = (pixels(200, 3, 4, 2) // 3 + pixels(200, 1, 1, 2, seed=1) // 2).astype(np.uint8)
+TRAIN = (pixels(200, 3, 4, 3) // 3 + pixels(200, 1, 1, 3, seed=1) // 2).astype(np.uint8)
 EPSILON = 1e-2
 
 
@@ -23,6 +23,8 @@ def expected(kind, train, images):
     train, images = (x.astype(np.float64) / 255 for x in (train, images))
     if kind == "unit":
         return images
+    if kind == "imagenet":
+        return (images - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
     if kind == "zca":
         flat = train.reshape(len(train), -1)
         covariance = np.cov(flat, rowvar=False, bias=True)
@@ -38,7 +40,7 @@ def expected(kind, train, images):
 @pytest.mark.parametrize("kind", NORMALIZATIONS)
 def test_every_kind_against_numpy(kind, monkeypatch):
     monkeypatch.setattr(normalization, "_CHUNK", 7 * TRAIN[0].size)  # the last part is smaller
-    test = pixels(5, 3, 4, 2, seed=2)
+    test = pixels(5, 3, 4, 3, seed=2)
     constants = fit_normalization(TRAIN, kind)
     change = lambda images: normalize(images, constants)
     check_change(change, unit(test), expected(kind, TRAIN, test), atol=1e-4)
@@ -78,11 +80,13 @@ def test_constants_are_exact_and_the_same_for_a_grey_set():
     np.testing.assert_array_equal(constants.std, np.full((1, 1, 3), 0.5, np.float32))
 
 
-def test_large_images_are_not_whitened():
+def test_what_a_kind_is_not_for_is_refused():
     with pytest.raises(InputError, match=r"these have 3,267. Take per_pixel or mean_std"):
         fit_normalization(np.zeros((2, 33, 33, 3), np.uint8), "zca")
     with pytest.raises(InputError, match=r"'zka'; did you mean 'zca'\?"):
         fit_normalization(TRAIN, "zka")
+    with pytest.raises(InputError, match="imagenet is for 3 channels, not 1"):
+        fit_normalization(TRAIN[..., :1], "imagenet")
 
 
 @pytest.mark.parametrize("kind", ["mean_std", "zca"])
