@@ -208,7 +208,7 @@ def _check_train(train: Train, batch_size: int) -> None:
 def check_effect(config: Config) -> None:
     """Raises InputError for what no new run should ask for, as it isn't what it seems.
 
-    That are a population's fields in a single run, how strongly RandAugment works where it is off,
+    These are a population's fields in a single run, how strongly RandAugment works where it is off,
     and schedules that warm up twice or have steps at no time.
     """
     _check_schedule(config.optim)

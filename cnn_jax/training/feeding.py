@@ -3,7 +3,7 @@
 from jax.sharding import NamedSharding
 
 from cnn_jax.data.resident import EvalBatches, Feeder
-from cnn_jax.data.spec import Dataset, Split
+from cnn_jax.data.spec import Split
 from cnn_jax.data.streaming import StreamedEvalBatches, StreamFeeder
 from cnn_jax.placement import replicated, sharded
 from cnn_jax.training.setup import Experiment
@@ -48,9 +48,11 @@ def feed_sharding(experiment: Experiment) -> NamedSharding:
     return place(experiment.mesh)
 
 
-def feed_line(dataset: Dataset) -> str:
+def feed_line(experiment: Experiment) -> str:
     """Returns how the examples get to the devices, in a line."""
+    dataset = experiment.dataset
     splits = [each for each in (dataset.train, dataset.validation, dataset.test) if each]
     size = sum(each.images.size for each in splits) / 2**20
     where = {"resident": "held on the device", "streaming": "streamed to the device"}
-    return f"data: {size:,.1f} MiB of images, {where[dataset.feed]}"
+    crops = ", random crops cut from the files" if experiment.config.data.crop_files else ""
+    return f"data: {size:,.1f} MiB of images, {where[dataset.feed]}{crops}"

@@ -177,7 +177,7 @@ def _or(value: ArrayLike | None, default: float) -> ArrayLike:
 
 
 def _momentum(o: Optim, default: float) -> dict[str, Any]:
-    """Returns None for no momentum: the optimizer then keeps no trace, nor reads `nesterov`."""
+    """Returns the options; a momentum of None is no trace of gradients, and no `nesterov`."""
     momentum = _or(o.momentum, default)
     return {"momentum": momentum, "nesterov": o.nesterov} if is_on(momentum) else {"momentum": None}
 

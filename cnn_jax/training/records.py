@@ -20,7 +20,7 @@ def introduction(experiment: Experiment, parameters: int) -> str:
         f"{config.name or config.model.name}: {parameters:,} parameters, "
         f"{len(dataset.train):,} training images of {dataset.spec.name}, "
         f"{experiment.steps} steps on {provenance.device_line(experiment.mesh)}\n"
-        f"{feed_line(dataset)}"
+        f"{feed_line(experiment)}"
     )
 
 

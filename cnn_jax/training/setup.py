@@ -205,7 +205,7 @@ def check_batch(experiment: Experiment) -> None:
 def check_new_run(experiment: Experiment) -> None:
     """Raises InputError for what a run should not begin with: what would have no effect.
 
-    That are fields of a population in a single run, changes of colour in gray images, and what
+    These are fields of a population in a single run, changes of colour in gray images, and what
     validation is to decide without a validation split. Weights to start from that don't fit are
     told of too, and a run so long that the numbers of its examples leave 32 bits.
     """

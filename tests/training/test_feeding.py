@@ -88,7 +88,9 @@ def test_and_so_it_is_when_killed_and_taken_up_by_worker_processes(resident, mak
     _same_run(tmp_path, resident, config)
 
 
-def test_a_run_of_cropped_files_goes_on_as_if_never_stopped(make_config, tmp_path, monkeypatch):
+def test_a_run_of_cropped_files_goes_on_as_if_never_stopped(
+    make_config, tmp_path, monkeypatch, capsys
+):
     changes, make = [], device_steps.make_augment_fn
     monkeypatch.setattr(
         device_steps, "make_augment_fn", lambda a, n: changes.append(a) or make(a, n)
@@ -105,6 +107,7 @@ def test_a_run_of_cropped_files_goes_on_as_if_never_stopped(make_config, tmp_pat
     assert train_and_evaluate(config(crop_files=True), tmp_path / "a")["feed"] == "streaming"
     with interrupted(3):
         train_and_evaluate(config(crop_files=True), tmp_path / "b")
+    assert "streamed to the device, random crops cut from the files" in capsys.readouterr().err
     assert {each.resized_crop for each in changes} == {0.0}  # not on the device once more
     train_and_evaluate(config(crop_files=True, workers=2), tmp_path / "b")
     _same_run(tmp_path / "b", tmp_path / "a", config(crop_files=True))
