@@ -177,7 +177,7 @@ def _check_crops(data: Data) -> None:
     if data.crop_files and not data.augment.resized_crop:
         raise InputError(
             "data.crop_files is set, but there are no random crops; set data.augment.resized_crop, "
-            "for ImageNet 0.08"
+            "for ImageNet 0.08, or unset data.crop_files"
         )
     if data.crop_files and data.feed == "resident":
         raise InputError(
@@ -245,7 +245,9 @@ def _check_population(config: Config) -> None:
     if config.data.feed == "streaming":
         raise InputError("data.feed is streaming; a population takes resident (or auto)")
     if config.data.crop_files:
-        raise InputError("data.crop_files streams; a population takes images held on the device")
+        raise InputError(
+            "data.crop_files streams; a population takes images held on the device. Unset it"
+        )
 
 
 def _check_rising(name: str, fractions: tuple[Any, ...]) -> None:

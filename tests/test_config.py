@@ -87,7 +87,7 @@ CROPPED = Data(image_size=8, crop_files=True, augment=Augment(resized_crop=0.08)
             "center_crop needs a data.image",
         ),
         ({"image_size": 0}, "data.crop_files needs a data.image_size"),
-        ({"augment": Augment()}, "set data.augment.resized_crop"),
+        ({"augment": Augment()}, "set data.augment.resized_crop, .* or unset data.crop_files"),
         ({"feed": "resident"}, "reads none"),
     ],
 )

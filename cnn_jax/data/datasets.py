@@ -96,7 +96,7 @@ def _source(data: Data) -> ModuleType:
         plain = [field for field in foreign if isinstance(defaults[field], str | int | float)]
         unset = " ".join(f"--config.data.{field}={defaults[field]}" for field in plain)
         raise InputError(
-            f"data.name={data.name} has no use for data.{', data.'.join(foreign)}; for {kinds}"
-            + (f". Unset: {unset}" if unset else "")
+            f"data.name={data.name} has no use for data.{', data.'.join(foreign)}; "
+            f"only {kinds} have" + (f". Unset: {unset}" if unset else "")
         )
     return SOURCES.get(data.name, tfds_source)

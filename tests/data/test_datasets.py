@@ -111,20 +111,20 @@ def test_fractions_that_cannot_be(fraction, prepared):
 )
 def test_fields_of_other_sources_are_refused(name, field, value):
     message = refused(name, **{field: value})
-    assert f"data.name={name} has no use for data.{field}; for " in message
+    assert f"data.name={name} has no use for data.{field}; only " in message
 
 
 def test_a_field_of_another_source_can_be_unset_as_the_refusal_says():
     assert refused("image_folder", test_split="x").endswith("Unset: --config.data.test_split=")
     assert refused("npz", image_size=8, crop_files=True).endswith(
-        "; for TFDS datasets, image_folder. "
+        "; only TFDS datasets, image_folder have. "
         "Unset: --config.data.image_size=0 --config.data.crop_files=False"
     )
 
 
 def test_a_place_for_made_up_images_is_refused():
     assert (
-        "data.name=synthetic has no use for data.dir; for TFDS datasets, image_folder, npz"
+        "data.name=synthetic has no use for data.dir; only TFDS datasets, image_folder, npz have"
         in refused("synthetic", "mine")
     )
 
