@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from PIL import Image
 
+from cnn_jax.data.cropping import central_part
+
 
 class Files(torch.utils.data.Dataset):
     """Images (H, W, C) as uint8 tensors, and their labels; see `load_pixels`."""
@@ -23,10 +25,13 @@ class Files(torch.utils.data.Dataset):
         return torch.from_numpy(pixels), self._labels[index]
 
 
-def load_pixels(path: Path | str, image_shape: tuple[int, int, int] | None = None) -> np.ndarray:
+def load_pixels(
+    path: Path | str, image_shape: tuple[int, int, int] | None = None, *, center_crop: float = 1.0
+) -> np.ndarray:
     """Returns an image (H, W, C) of `image_shape`, its shorter side scaled and its centre cropped.
 
-    Without a shape it is the whole image in RGB.
+    The centre is `center_crop` of the largest there is. Without a shape it is the whole image in
+    RGB.
     """
     gray = image_shape is not None and image_shape[-1] == 1
     with Image.open(path) as image:
@@ -34,9 +39,6 @@ def load_pixels(path: Path | str, image_shape: tuple[int, int, int] | None = Non
     if image_shape is None:
         return np.array(image)
     height, width, _ = image_shape
-    scale = max(height / image.height, width / image.width)
-    left = (image.width - width / scale) / 2
-    top = (image.height - height / scale) / 2
-    box = (left, top, left + width / scale, top + height / scale)
+    box = central_part((image.height, image.width), (height, width), share=center_crop)
     pixels = np.array(image.resize((width, height), Image.Resampling.BILINEAR, box=box))
     return pixels.reshape(image_shape)

@@ -36,15 +36,16 @@ class Images(Dataset):
     """Image files as float32 (C, H, W), scaled and cropped as ours, normalised."""
 
     def __init__(self, paths: Sequence[Path], predictor: Predictor):
-        self._paths, self._spec = paths, predictor.spec
+        self._paths, self._shape = paths, predictor.spec.image_shape
+        self._center_crop = predictor.config.data.center_crop
         self._mean, self._std = normalization_constants(predictor.normalization)
 
     def __len__(self) -> int:
         return len(self._paths)
 
     def __getitem__(self, index: int) -> torch.Tensor:
-        pixels = torch.from_numpy(load_pixels(self._paths[index], self._spec.image_shape))
-        return (pixels.permute(2, 0, 1).float() / 255 - self._mean) / self._std
+        pixels = load_pixels(self._paths[index], self._shape, center_crop=self._center_crop)
+        return (torch.from_numpy(pixels).permute(2, 0, 1).float() / 255 - self._mean) / self._std
 
 
 def main(argv: Sequence[str]) -> None:

@@ -1,5 +1,6 @@
 """The PyTorch side of experiments.benchmark_predict: the same classes from the same files."""
 
+import dataclasses
 import json
 
 import jax.numpy as jnp
@@ -8,6 +9,7 @@ import pytest
 from PIL import Image
 
 from cnn_jax.analysis.operations import operations
+from cnn_jax.config import with_fields
 from cnn_jax.training.predictor import compile_logits, load_predictor
 from experiments import configs
 from tests.experiments.command import run
@@ -16,6 +18,7 @@ from tests.untrained import write_untrained
 
 torch = import_peer("torch")
 pytorch = pytest.importorskip("experiments.contenders.pytorch")
+torch_predict = pytest.importorskip("experiments.contenders.torch_predict")
 
 
 def _write(workdir, name, **model):
@@ -39,6 +42,19 @@ def test_the_network_is_the_runs(tmp_path, name, model):
     with torch.no_grad():
         logits = network(torch.from_numpy(prepared.copy())).numpy()
     assert np.abs(logits - expected).max() / np.abs(expected).max() < TOLERANCE
+
+
+@pytest.mark.parametrize("share", [1.0, 0.5])
+def test_files_are_brought_to_size_as_ours(tmp_path, share):
+    _write(tmp_path / "run", "lenet_digits")
+    predictor = load_predictor(tmp_path / "run")
+    config = with_fields(predictor.config, {"data.center_crop": share})
+    predictor = dataclasses.replace(predictor, config=config)
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 30), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "1.png")
+    ours = predictor.prepare(jnp.asarray(predictor.decode((tmp_path / "1.png").read_bytes())[None]))
+    (theirs,) = torch_predict.Images([tmp_path / "1.png"], predictor)
+    np.testing.assert_allclose(theirs.numpy().transpose(1, 2, 0), ours[0], atol=1e-6)
 
 
 def test_both_sides_give_the_same_classes(tmp_path):
