@@ -177,6 +177,18 @@ def test_a_part_is_cut_out_and_scaled(size, format):
     np.testing.assert_allclose(found[inner], expected[inner], atol=0 if format == "PNG" else 6)
 
 
+def test_a_part_of_a_coarse_jpeg_is_where_it_is_in_the_whole():
+    """The coarse image is of 51 columns, the last of them for one column of 401 and not for 8."""
+    ramp = np.broadcast_to(
+        np.linspace(0, 250, 401).round().astype(np.uint8)[:, None], (401, 401, 3)
+    )
+    content = _encode(ramp.copy(), "JPEG", quality=98)
+    part = (0.0, 0.0, 400.0, 400.0)
+    found = decode_image(content, size=25, channels=3, part=lambda shape, target: part)
+    expected = np.linspace(0, 250, 401)[:400].reshape(25, 16).mean(1)
+    np.testing.assert_allclose(found[12, 1:-1, 0], expected[1:-1], atol=1)
+
+
 @pytest.mark.parametrize("key", [(0, 0, 0), (0, 0, 1), (0, 1, 0)])
 def test_random_parts_of_a_photograph_turned_are_those_of_one_upright(key):
     exif, part = Image.Exif(), partial(random_part, key=key, area=0.08)

@@ -18,6 +18,7 @@ from cnn_jax.data.sources.fast_decoding import fast_pixels
 _ROTATED = (5, 6, 7, 8)  # values of the EXIF orientation that swap height and width
 _WHITE_IS_ZERO = 0  # a value of TIFF's photometric interpretation
 _MODES = {1: "L", 3: "RGB"}
+_SCALES = (1, 2, 4, 8)  # by which a JPEG can be reduced as it is decoded
 
 
 class BadImage(ValueError):
@@ -118,7 +119,7 @@ def _reduction(shape: tuple[int, int], target: tuple[int, int], part: Part) -> i
         return 1
     left, top, right, bottom = part(shape, target)
     most = min((bottom - top) / (2 * target[0]), (right - left) / (2 * target[1]))
-    return max((each for each in (2, 4, 8) if each <= most), default=1)
+    return max((each for each in _SCALES if each <= most), default=1)
 
 
 def fit_array(image: np.ndarray, size: int, *, part: Part = central_part) -> np.ndarray:
@@ -171,10 +172,12 @@ def _open(content: bytes) -> Image.Image:
 def _fit(
     image: Image.Image, shape: tuple[int, int], target: tuple[int, int], part: Part
 ) -> Image.Image:
-    """Crops and scales in one pass; `shape` is the image's before it was reduced."""
-    x, y = image.width / shape[1], image.height / shape[0]
-    left, top, right, bottom = part(shape, target)
-    box = (left * x, top * y, right * x, bottom * y)
+    """Crops and scales in one pass; `shape` is the image's before it was reduced.
+
+    Of a reduced one the last row and column may stand for less than the others.
+    """
+    scale = next(s for s in _SCALES if s * image.width >= shape[1])
+    box = tuple(edge / scale for edge in part(shape, target))
     return image.resize(target[::-1], Image.Resampling.BILINEAR, box=box)
 
 
