@@ -16,10 +16,11 @@ from absl import flags
 
 from cnn_jax.spread import spread
 from launch import command_line
-from launch.training import Training, check, is_population, read_result
+from launch.training import Training, check, check_seeds, is_population, read_result
 
 _SEEDS = flags.DEFINE_integer("seeds", 5, "how many, from --config.seed on", lower_bound=1)
 _WORKDIR = flags.DEFINE_string("workdir", None, "where the run directories go")
+_STATED = ("config", "test_accuracy", "seconds")  # of each run
 
 
 def train(arguments: Sequence[str], seed: int, workdir: Path) -> dict:
@@ -31,7 +32,13 @@ def train(arguments: Sequence[str], seed: int, workdir: Path) -> dict:
         code = training.wait() or command_line.STOPPED
     if code:
         sys.exit(code)
-    return read_result(workdir)
+    result = read_result(workdir)
+    if missing := [name for name in _STATED if name not in result]:
+        raise command_line.LaunchError(
+            f"{workdir / 'result.json'} is damaged (it has no {missing[0]}); delete it and start "
+            "again: the run goes on from its last checkpoint"
+        )
+    return result
 
 
 def main(argv: Sequence[str]) -> None:
@@ -41,6 +48,7 @@ def main(argv: Sequence[str]) -> None:
     workdir, config = Path(_WORKDIR.value), check(argv[1:])
     if is_population(config):
         raise command_line.LaunchError("the config is a population, whose seeds are its own")
+    check_seeds(config, _SEEDS.value)
     seeds = range(config["seed"], config["seed"] + _SEEDS.value)
     results = [train(argv[1:], seed, workdir / f"seed_{seed}") for seed in seeds]
     summary = {

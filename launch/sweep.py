@@ -38,7 +38,7 @@ from launch.objectives import Objective, check_validation, parse_objectives
 from launch.searching import ADAPTIVE, PRUNERS, SAMPLERS
 from launch.space import Space, corners, grid, parse_parameter, read_space, space_of
 from launch.storage import check_journal
-from launch.training import check_together, is_population
+from launch.training import check_seeds, check_together, is_population
 from launch.trials import Settings
 
 _PARAM = flags.DEFINE_multi_string("param", [], "FIELD=VALUES; see launch/space.py")
@@ -108,6 +108,7 @@ def read_settings(arguments: Sequence[str]) -> Settings:
     check_validation(objectives, config, points)
     if is_population(config):
         raise LaunchError("the config is a population; a sweep takes --param and --seeds=N instead")
+    check_seeds(config, _SEEDS.value)
     trials = min(size, _TRIALS.value or size)
     return Settings(
         arguments=tuple(arguments),

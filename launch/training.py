@@ -138,6 +138,16 @@ class Training:
             return _last_line(file.read()).removeprefix("error: ")
 
 
+def check_seeds(config: Mapping[str, Any], count: int) -> None:
+    """Raises LaunchError if so many seeds, from the config's on, go beyond what a seed can be."""
+    last = config["seed"] + count - 1
+    if last >= 2**32:
+        raise LaunchError(
+            f"--seeds={count} from seed {config['seed']} on ends with {last}; seeds must be below "
+            "2**32"
+        )
+
+
 def read_result(workdir: Path) -> dict[str, Any] | None:
     """Returns the `result.json` of a run directory, None while there is none."""
     path = workdir / "result.json"

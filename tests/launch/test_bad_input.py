@@ -44,6 +44,10 @@ SWEEP = {
         [CONFIG, DIR, GRID, "--config.optim.learning_rate=1"], ["optim.learning_rate is swept and"]
     ),
     "the seed swept": Case([CONFIG, DIR, "--param=seed=1,2"], ["seed is swept", "--seeds=N"]),
+    "seeds beyond the last": Case(
+        [CONFIG, DIR, GRID, f"--config.seed={2**32 - 1}", "--seeds=2"],
+        [f"--seeds=2 from seed {2**32 - 1} on ends with {2**32}; seeds must be below 2**32"],
+    ),
     "members of a population swept": Case(
         [CONFIG, DIR, "--param=population.seeds=2,3"], ["population.* is swept", "--seeds=N"]
     ),

@@ -59,15 +59,25 @@ def test_ctrl_c_ends_as_the_training_does_and_begins_no_other(fake_place):
     assert not (fake_place / "seeds/seed_1").exists()
 
 
+def test_a_result_that_lacks_what_is_stated_is_named(fake_place):
+    line = ["--config=mine", "--seeds=2", "--workdir=older"]  # the fake's results have no config
+    (answer,) = run_all("seeds", [line], cwd=fake_place)
+    assert (answer.code, answer.out) == (2, "")
+    assert "older/seed_0/result.json is damaged (it has no config); delete it" in answer.err
+
+
 def test_wrong_input_ends_with_the_commands_own_code(tmp_path):
     lines = [
         ["--config=lenet_digts", "--workdir=runs"],
         ["--config=lenet_digits"],
         ["--workdir=runs"],
         ["--config=lenet_digits", "--config.population.seeds=2", "--workdir=runs"],
+        ["--config=lenet_digits", f"--config.seed={2**32 - 2}", "--seeds=3", "--workdir=runs"],
     ]
-    unknown, nowhere, nothing, population = run_all("seeds", lines, cwd=tmp_path)
+    unknown, nowhere, nothing, population, beyond = run_all("seeds", lines, cwd=tmp_path)
     assert unknown.code == nowhere.code == nothing.code == population.code == 2
+    assert (beyond.code, len(beyond.err.splitlines())) == (2, 1)
+    assert "seeds must be below 2**32" in beyond.err and not (tmp_path / "runs").exists()
     assert "the config is a population" in population.err
     assert "--config=NAME is missing" in nothing.err
     assert "did you mean 'lenet_digits'" in unknown.err
