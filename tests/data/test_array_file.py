@@ -155,6 +155,10 @@ def test_sets_that_do_not_fit(file):
     assert "holds x_train, y_train; it should" in refused(
         "npz", file(x_train=IMAGES, y_train=LABELS)
     )
+    both = {"x_train": IMAGES, "y_train": LABELS, "x_test": IMAGES, "y_test": LABELS}
+    for more in ({"val_images": IMAGES}, {"test_images": IMAGES, "test_labels": LABELS}):
+        listed = ", ".join(both | more)
+        assert f"holds {listed}; it should" in refused("npz", file(**both, **more))
     sets = {"x_train": IMAGES, "y_train": SEVERAL, "x_test": IMAGES, "y_test": LABELS}
     assert "labels of its sets differ in shape: train 20 x 3, test 20" in refused(
         "npz", file(**sets)

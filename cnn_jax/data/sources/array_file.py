@@ -26,6 +26,7 @@ _SETS = {
     ),
     "test": (("test_images", "test_labels"), ("x_test", "y_test")),
 }
+_PARTS = (["train", "test"], ["train", "validation", "test"])  # each once
 
 
 def spec(data: Data) -> Spec:
@@ -106,20 +107,18 @@ class _File:
             raise InputError(f"{self.path}: {key} can't be read ({error})") from error
 
     def _keys(self) -> dict[str, tuple[str, str]]:
-        one = [pair for pair in _ONE_SET if set(pair) <= self.headers.keys()]
-        sets = {
-            part: pair
-            for part, pairs in _SETS.items()
-            for pair in pairs
-            if set(pair) <= self.headers.keys()
-        }
-        if {"train", "test"} <= sets.keys() and not one:
-            return sets
+        held = self.headers.keys()
+        one = [pair for pair in _ONE_SET if set(pair) <= held]
+        sets = [(part, pair) for part, of in _SETS.items() for pair in of if set(pair) & held]
+        whole = all(set(pair) <= held for _, pair in sets)
+        if not one and whole and [part for part, _ in sets] in _PARTS:
+            return dict(sets)
         if len(one) == 1 and not sets:
             return {"all": one[0]}
         raise InputError(
             f"{self.path} holds {', '.join(self.headers) or 'nothing'}; it should hold images and "
-            "labels, or train_images, train_labels, test_images and test_labels"
+            "labels, or train_images, train_labels, test_images and test_labels, and validation "
+            "perhaps, each once"
         )
 
     def _labels(self, part: str) -> Labels:
