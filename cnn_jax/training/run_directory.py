@@ -25,6 +25,8 @@ from cnn_jax.whole_files import write_json, write_text
 
 CONFIG, RESULT, DATASET = "config.json", "result.json", "dataset.json"
 NORMALIZATION, LOCK, MEMBERS = "normalization.npz", ".lock", "members"
+_FILES = (CONFIG, RESULT, DATASET, METRICS, NORMALIZATION, LOCK)
+_FOLDERS = ("checkpoints", "tensorboard", MEMBERS)
 
 
 def check_run(workdir: Path, config: Config) -> None:
@@ -37,6 +39,7 @@ def check_run(workdir: Path, config: Config) -> None:
     ancestor = next(path for path in (workdir, *workdir.absolute().parents) if path.exists())
     if not os.access(ancestor, os.W_OK | os.X_OK):
         raise InputError(f"the run directory {workdir} is not writable; give another --workdir")
+    _check_kinds(workdir)
     if not (workdir / CONFIG).exists():
         return
     changed = {
@@ -49,6 +52,14 @@ def check_run(workdir: Path, config: Config) -> None:
             f"{name} is {old!r} there, not {new!r}" for name, (old, new) in changed.items()
         )
         raise InputError(f"{workdir} holds another run: {fields}; give another --workdir")
+
+
+def _check_kinds(workdir: Path) -> None:
+    """Raises InputError for a directory where a run has a file, or the other way round."""
+    for name in (*_FILES, *_FOLDERS):
+        path, wanted = workdir / name, "file" if name in _FILES else "directory"
+        if path.exists() and path.is_dir() != (wanted == "directory"):
+            raise InputError(f"{path} is in the way, it should be a {wanted}; move it elsewhere")
 
 
 @contextlib.contextmanager
@@ -117,9 +128,8 @@ def is_of_run(path: Path) -> bool:
     What can be made anew, such as a report, is none.
     """
     path = path.resolve()
-    own = {CONFIG, RESULT, DATASET, METRICS, NORMALIZATION, LOCK}
     above = [folder.parent for folder in path.parents if folder.name == "checkpoints"]
-    runs = [*above, *([path.parent] if path.name in own else [])]
+    runs = [*above, *([path.parent] if path.name in _FILES else [])]
     return any((run / CONFIG).is_file() for run in runs)
 
 

@@ -77,6 +77,15 @@ def test_a_file_is_no_run_directory(tmp_path):
         assert "file" in _refused(check_run, workdir, CONFIG)
 
 
+@pytest.mark.parametrize(
+    ("name", "kind"), [("result.json", "file"), ("normalization.npz", "file"), ("checkpoints", "")]
+)
+def test_what_lies_in_a_runs_way_is_refused_before_it_starts(name, kind, tmp_path):
+    (tmp_path / name).mkdir() if kind else (tmp_path / name).touch()
+    message = _refused(check_run, tmp_path, CONFIG)
+    assert f"{tmp_path / name} is in the way, it should be a {kind or 'directory'}" in message
+
+
 def test_an_unwritable_directory_is_refused(monkeypatch, tmp_path):
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # the tests may run as root
     assert "not writable" in _refused(check_run, tmp_path / "run", CONFIG)
