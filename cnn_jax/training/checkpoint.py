@@ -3,6 +3,7 @@
 import contextlib
 import json
 import math
+import re
 import shutil
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
@@ -290,7 +291,8 @@ def _unreadable(directory: Path) -> list[str]:
 
 
 def _first_words(error: Exception) -> str:
-    return str(error).split("[")[0].strip()[:200] or type(error).__name__
+    words = re.split(r"\[|\. See full", str(error))[0]  # what follows are TensorStore's details
+    return words.strip()[:200] or type(error).__name__
 
 
 def _shapes(tree: PyTree) -> dict[str, tuple[int, ...]]:

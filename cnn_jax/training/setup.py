@@ -205,9 +205,10 @@ def check_batch(experiment: Experiment) -> None:
 def check_new_run(experiment: Experiment) -> None:
     """Raises InputError for what a run should not begin with: what would have no effect.
 
-    These are fields of a population in a single run, changes of colour in gray images, and what
-    validation is to decide without a validation split. Weights to start from that don't fit are
-    told of too, and a run so long that the numbers of its examples leave 32 bits.
+    These are fields of a population in a single run, changes of colour in gray images, statistics
+    of batch norm in a network without, and what validation is to decide without a validation split.
+    Weights to start from that don't fit or can't be read are told of too, and a run so long that
+    the numbers of its examples leave 32 bits.
     """
     config = experiment.config
     drawn = experiment.steps * config.data.batch_size
@@ -221,8 +222,13 @@ def check_new_run(experiment: Experiment) -> None:
         check_effect(run)
         if run.data.augment.saturation and gray:
             raise InputError("data.augment.saturation needs colours; these images have 1 channel")
-    if config.train.init_from:
-        check_source(experiment)
+    shapes = variable_shapes(experiment.model, experiment.dataset.spec.image_shape)
+    if config.train.batch_statistics == "ghost" and not shapes.get("batch_stats"):
+        raise InputError(
+            f"train.batch_statistics is ghost, but {config.model.name} has no batch norm here; "
+            "unset it, or choose a network with batch norm"
+        )
+    source_variables(experiment, say=lambda line: None)  # whole, as the run is about to read it
     deciding = {
         "train.patience": config.train.patience,
         "population.halving": config.population.halving,

@@ -112,6 +112,12 @@ def test_a_damage_without_words_is_told_by_its_kind(kept):
         raise AssertionError
 
 
+def test_the_details_of_a_damage_are_left_out(kept):
+    wanted = pytest.raises(InputError, match=r"/6 is damaged: can't read index: \(0, 30\)$")
+    with Checkpoints(kept, read_only=True) as checkpoints, wanted, checkpoints._reading(6):
+        raise ValueError("can't read index: (0, 30). See full TensorStore details: <method>")
+
+
 def test_the_best_stays_through_a_resumed_run(kept):
     with Checkpoints(kept) as checkpoints:
         for step, accuracy in ((7, 0.2), (8, None), (9, None)):

@@ -186,6 +186,10 @@ def test_what_would_have_no_effect_is_refused_of_a_new_run(tmp_path):
     config.data.augment.saturation = 0.2  # of the digits, which are gray
     with pytest.raises(InputError, match=r"saturation needs colours; these images have 1 channel"):
         train_and_evaluate(config, tmp_path / "run")
+    config = tiny_config(batch_statistics="ghost")
+    config.model.name = "lenet_same"
+    with pytest.raises(InputError, match=r"ghost, but lenet_same has no batch norm"):
+        train_and_evaluate(config, tmp_path / "run")
     for values, message in (
         ("saturation=0.1,0.2", "saturation needs colours"),
         ("rand_magnitude=3,9", "rand_magnitude is 3.0, but RandAugment is off"),

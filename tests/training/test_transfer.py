@@ -6,6 +6,7 @@ import pytest
 
 from cnn_jax.errors import InputError
 from cnn_jax.metric_rows import read_rows
+from cnn_jax.training.checkpoint import Checkpoints, Damaged
 from cnn_jax.training.loop import train_and_evaluate
 from cnn_jax.training.run_directory import create_run, read_json
 from cnn_jax.training.transfer import read_variables, transfer
@@ -112,7 +113,7 @@ def test_the_best_weights_are_read_and_statistics_with_them(source):
 
 
 @pytest.mark.usefixtures("optax_promotes")
-def test_what_cannot_be_started_from_is_said_and_leaves_no_run(source, tmp_path):
+def test_what_cannot_be_started_from_is_said_and_leaves_no_run(source, tmp_path, monkeypatch):
     config = _two_classes(tmp_path, source)
     config.model.name, config.optim.freeze = "lenet_same", ""
     with pytest.raises(InputError, match=r"train.init_from=.* does not fit the network: "):
@@ -120,5 +121,12 @@ def test_what_cannot_be_started_from_is_said_and_leaves_no_run(source, tmp_path)
     config.train.init_from = str(tmp_path / "nowhere")
     with pytest.raises(InputError, match=r"nowhere is no run directory"):
         train_and_evaluate(config, tmp_path / "run")
+
+    def torn(*_):
+        raise Damaged(source / "checkpoints", "an array can't be read")
+
+    monkeypatch.setattr(Checkpoints, "restore_fields", torn)
+    with pytest.raises(InputError, match=r"is damaged: an array can't be read"):
+        train_and_evaluate(_two_classes(tmp_path, source), tmp_path / "run")
     assert not (tmp_path / "run").exists()
     assert read_json(source / "result.json")["steps"] == 4
