@@ -8,7 +8,7 @@ from typing import Any
 import jax
 from jaxtyping import PyTree
 
-from cnn_jax.config import Config
+from cnn_jax.config import Config, flatten, placement_fields
 from cnn_jax.config_checks import validate
 from cnn_jax.data.augment import AugmentFn
 from cnn_jax.errors import writing
@@ -19,7 +19,7 @@ from cnn_jax.training.interruption import StopRequest, stop_on_signals
 from cnn_jax.training.losses import LossFn
 from cnn_jax.training.optimizer import unread
 from cnn_jax.training.ownership import own_directory
-from cnn_jax.training.processes import Agreement, is_first
+from cnn_jax.training.processes import Agreement, check_alike, is_first
 from cnn_jax.training.programs import each_step
 from cnn_jax.training.progress import Display
 from cnn_jax.training.records import train_seconds
@@ -86,8 +86,13 @@ def train_and_evaluate(
 def _run(
     run_type: type[Run], experiment: Experiment, workdir: Path, display: Display, clock: Clock
 ) -> dict[str, Any]:
-    """Returns the result of a run that nothing speaks against, having written it."""
+    """Returns the result of a run that nothing speaks against, having written it.
+
+    Raises:
+      InputError: one of several processes was started otherwise; nothing was written.
+    """
     first, train = is_first(), experiment.config.train
+    check_alike(_common(experiment.config, workdir))
     with (
         stop_on_signals() as request,
         own_directory(workdir, experiment) if first else contextlib.nullcontext(),
@@ -105,6 +110,13 @@ def _run(
             with writing(workdir / RESULT):
                 write_json(workdir / RESULT, result)
     return result
+
+
+def _common(config: Config, workdir: Path) -> dict[str, Any]:
+    """Returns what all processes of a run must be started with; each may have its own workers."""
+    own = placement_fields(config) & {"data.dir", "data.workers"}
+    fields = {name: value for name, value in flatten(config).items() if name not in own}
+    return {"--workdir": str(workdir.absolute()), **fields}
 
 
 def _stop_check(

@@ -6,12 +6,13 @@ holds the lock. Process i of Slurm, Open MPI or a Cloud TPU knows the others fro
 
 import collections
 import ctypes
+import json
 import os
 import signal
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -97,6 +98,23 @@ def is_first() -> bool:
 def wait_for_all(name: str) -> None:
     """Returns once every process has called it with this name."""
     multihost_utils.sync_global_devices(name)
+
+
+def check_alike(known: Mapping[str, Any]) -> None:
+    """Raises InputError, in every process, if any of them knows something else under a name."""
+    if jax.process_count() == 1:
+        return
+    text = np.frombuffer(json.dumps(known).encode(), np.uint8)
+    sizes = multihost_utils.process_allgather(np.int32(len(text)))
+    texts = multihost_utils.process_allgather(np.pad(text, (0, sizes.max() - len(text))))
+    all_known = [json.loads(row[:size].tobytes()) for row, size in zip(texts, sizes, strict=True)]
+    for number, other in enumerate(all_known):
+        for name, value in all_known[0].items():
+            if other.get(name) != value:
+                raise InputError(
+                    f"the processes differ: {name} is {value!r} in process 0 and "
+                    f"{other.get(name)!r} in process {number}; start all with the same flags"
+                )
 
 
 class Agreement:

@@ -132,3 +132,17 @@ def test_the_run_moved_from_two_to_four_to_one_is_the_run_of_one(moved, tmp_path
     for row, other in zip(rows, expected_rows, strict=True):
         np.testing.assert_allclose(row["train_loss"], other["train_loss"], rtol=1e-4)
     assert read_json(workdir / "result.json")["test_accuracy"] == expected["test_accuracy"]
+
+
+@pytest.mark.parametrize(
+    ("flag", "words"),
+    [("--config.seed=1", "seed is 0 in process 0 and 1 in "), ("--workdir=b", "--workdir")],
+)
+def test_processes_that_were_started_otherwise_begin_no_run(flag, words, tmp_path):
+    first, second = _by_flags(2)
+    lines = [([*ARGUMENTS, "--workdir=a", *more], {}) for more in (first[0], [*second[0], flag])]
+    codes, texts = Together(lines, devices=1, cwd=tmp_path).finish()
+    assert codes == [2, 2]
+    for text in texts:
+        assert f"error: the processes differ: {words}" in text
+    assert not (tmp_path / "a").exists() and not (tmp_path / "b").exists()
