@@ -31,6 +31,11 @@ def make_mesh(devices: int = 0) -> Mesh:
     if count % processes:
         raise InputError(f"devices is {count}, not divisible over {processes} processes")
     of_each = [jax.local_devices(process)[: count // processes] for process in range(processes)]
+    if (fewest := min(map(len, of_each)) * processes) < count:
+        raise InputError(
+            f"devices is {count}, {count // processes} of each of {processes} processes, and one "
+            f"has fewer; set --config.devices={fewest}"
+        )
     used = [device for own in of_each for device in own]
     return jax.make_mesh((count,), (AXIS,), (AxisType.Auto,), devices=used)
 

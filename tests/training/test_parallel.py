@@ -20,6 +20,15 @@ def test_more_devices_than_there_are_are_refused():
         make_mesh(9)
 
 
+def test_processes_with_unequal_numbers_of_devices_are_told_how_many_do(monkeypatch):
+    devices = jax.devices()
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(jax, "local_devices", lambda i: [devices[:3], devices[3:]][i])
+    with pytest.raises(InputError, match=r"8, 4 of each of 2 processes, .*config.devices=6"):
+        make_mesh()
+    assert make_mesh(6).size == 6
+
+
 @pytest.mark.parametrize(
     ("batch_size", "advice"), [(12, "take 8 or 16"), (3, "take 8"), (100, "take 96 or 104")]
 )
