@@ -112,6 +112,8 @@ def _compare(predictor: Predictor, logits_fn: Logits) -> float:
     for count in _CHECKED:
         images = rng.integers(0, 256, (count, *predictor.spec.image_shape), np.uint8)
         expected = own(images)
+        if not np.isfinite(expected).all():
+            raise RunError("the run's own logits are not finite; no file was written")
         difference = np.abs(np.asarray(logits_fn(images)) - expected).max()
         worst = np.maximum(worst, difference / max(np.abs(expected).max(), 1e-6))
     exact = predictor.config.train.dtype == "float32" and jax.default_backend() == "cpu"

@@ -146,3 +146,10 @@ def test_a_file_whose_logits_differ_is_not_left(tmp_path, monkeypatch, expected)
     with pytest.raises(RunError, match="logits differ from the run's"):
         export.export_safetensors(expected[2], tmp_path / "model.safetensors")
     assert [*tmp_path.iterdir()] == []
+
+
+def test_logits_that_are_not_finite_are_told_as_such(tmp_path, monkeypatch, expected):
+    monkeypatch.setattr(export, "compile_logits", lambda *_: lambda images: np.full(2, np.nan))
+    with pytest.raises(RunError, match="the run's own logits are not finite"):
+        export.export_safetensors(expected[2], tmp_path / "model.safetensors")
+    assert [*tmp_path.iterdir()] == []
