@@ -6,8 +6,11 @@ to, and is a box: left, top, right and bottom, in pixels of the photograph, also
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
+
+from cnn_jax.config import Data
 
 Shape = tuple[float, float]
 Box = tuple[float, float, float, float]
@@ -28,6 +31,11 @@ def central_part(shape: Shape, target: Shape, *, share: float = 1.0) -> Box:
     down = share * min(height, width * target[0] / target[1])
     left, top = (width - across) / 2, (height - down) / 2
     return left, top, left + across, top + down
+
+
+def usual_part(data: Data) -> Part:
+    """Returns the part that a config takes of each image, but for random crops."""
+    return central_part if data.center_crop == 1 else partial(central_part, share=data.center_crop)
 
 
 def random_part(shape: Shape, target: Shape, *, key: tuple[int, int, int], area: float) -> Box:

@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import jax
@@ -12,7 +11,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, PyTree, UInt8
 
 from cnn_jax.config import Config
-from cnn_jax.data.cropping import central_part
+from cnn_jax.data.cropping import usual_part
 from cnn_jax.data.normalization import Normalization, normalize, to_unit
 from cnn_jax.data.sources.image_file import decode_image
 from cnn_jax.data.spec import Spec
@@ -54,8 +53,8 @@ class Predictor:
           BadImage: the file holds no image that can be read.
         """
         height, width, channels = self.spec.image_shape
-        center = partial(central_part, share=self.config.data.center_crop)
-        return decode_image(content, size=(height, width), channels=channels, part=center)
+        part = usual_part(self.config.data)
+        return decode_image(content, size=(height, width), channels=channels, part=part)
 
     def prepare(self, images: UInt8[Array, "n h w c"]) -> Float[Array, "n h w c"]:
         """Returns pixels as the network takes them; a pure function, to be compiled with others."""

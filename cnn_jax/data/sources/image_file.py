@@ -79,12 +79,11 @@ def decode_image(
     fast = fast_pixels(content, channels=channels, reduction=reduction)
     if fast is None:
         return _decode_by_pillow(content, target, channels, part)
-    pixels, (height, width) = fast
-    whole = (0, 0, width, height)
-    if not size or (pixels.shape[:2] == target and part((height, width), target) == whole):
+    pixels, shape = fast
+    if not size or (shape == target and part is central_part):
         return pixels
     image = Image.fromarray(pixels if channels == 3 else pixels[..., 0])
-    return np.array(_fit(image, (height, width), target, part)).reshape(*target, channels)
+    return np.array(_fit(image, shape, target, part)).reshape(*target, channels)
 
 
 def _decode_by_pillow(
@@ -115,7 +114,8 @@ def _draft(image: Image.Image, target: tuple[int, int], part: Part) -> tuple[int
 
 def _reduction(shape: tuple[int, int], target: tuple[int, int], part: Part) -> int:
     """Returns by how much a JPEG may be reduced as it is decoded: twice the target is left."""
-    if not all(target):
+    # Most images are too small for that, whatever the part.
+    if not all(target) or shape[0] < 4 * target[0] or shape[1] < 4 * target[1]:
         return 1
     left, top, right, bottom = part(shape, target)
     most = min((bottom - top) / (2 * target[0]), (right - left) / (2 * target[1]))

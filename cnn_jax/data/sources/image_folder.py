@@ -3,7 +3,6 @@
 import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,7 +11,7 @@ from jaxtyping import Bool, Int, Int32, Int64, UInt8
 
 from cnn_jax.config import Data
 from cnn_jax.data.carving import carve_test
-from cnn_jax.data.cropping import Part, central_part
+from cnn_jax.data.cropping import Part, usual_part
 from cnn_jax.data.on_disk import ImagesOnDisk
 from cnn_jax.data.sources.cache import cache_path, read_cache, write_cache
 from cnn_jax.data.sources.decode_all import in_threads, room_for
@@ -109,8 +108,7 @@ def load(data: Data, *, memory: int | None = None) -> Dataset:
 
 
 def _on_disk(root: Path, files: _Files, decoded: _Decoded, facts: Spec, data: Data) -> ImagesOnDisk:
-    part = partial(central_part, share=data.center_crop)
-    read = _Reader(root, files.paths, data.image_size, facts.image_shape, part)
+    read = _Reader(root, files.paths, data.image_size, facts.image_shape, usual_part(data))
     return ImagesOnDisk(read, decoded.paths, facts.image_shape, decoded.images)
 
 
@@ -305,7 +303,7 @@ def _decode(
     count, unread = len(files.paths), []
     images, keep = room_for(count, facts.image_shape, feed)
     hashes = np.empty((count, 16), np.uint8)
-    size, center = data.image_size, partial(central_part, share=data.center_crop)
+    size, center = data.image_size, usual_part(data)
 
     def decode(index: int) -> str:
         """Fills a row; returns what is wrong with the file, or nothing."""

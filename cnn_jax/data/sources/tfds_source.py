@@ -4,14 +4,13 @@ import dataclasses
 import itertools
 import re
 import shlex
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cnn_jax.config import Data
-from cnn_jax.data.cropping import central_part
+from cnn_jax.data.cropping import usual_part
 from cnn_jax.data.on_disk import ImagesOnDisk
 from cnn_jax.data.sources import prepare
 from cnn_jax.data.sources.cache import cache_dir, cache_path, read_cache, write_cache
@@ -209,7 +208,7 @@ def _decode(
 
 
 def _framing(data: Data) -> dict[str, Any]:
-    return {"size": data.image_size, "part": partial(central_part, share=data.center_crop)}
+    return {"size": data.image_size, "part": usual_part(data)}
 
 
 def _check_pixels(pixels: np.ndarray, facts: Spec, where: str) -> None:
