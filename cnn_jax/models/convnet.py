@@ -1,10 +1,12 @@
 """The plain chain that every course starts with: convolutions and pooling, then dense layers."""
 
+import itertools
 from collections.abc import Sequence
 
 from flax import linen as nn
 from jaxtyping import Array, Float
 
+from cnn_jax.layers.arithmetic import output_size, receptive_field
 from cnn_jax.layers.dropout import Rate
 from cnn_jax.models.modules import (
     POOLING,
@@ -58,6 +60,21 @@ class ConvNet(nn.Module):
             kernel_init=self.kernel_init,
             train=train,
         )
+
+    def seen(self, size: int) -> int:
+        """Returns how many of so many rows, or columns, the logits depend on, from the first.
+
+        Of 11 rows pooling by twos drops the last, which goes back to the image: no logit depends on
+        the last two of its 28. Padded images count as seen whole.
+        """
+        if self.padding != "VALID" or self.zero_padding:
+            return size
+        steps = [[(self.window, 1)] + [(2, 2)] * pooled for pooled in self.pooled]
+        chain, outputs = list(itertools.chain(*steps)), size
+        for window, stride in chain:
+            outputs = output_size(outputs, window, stride=stride)
+        field = receptive_field(chain)
+        return field.size + (outputs - 1) * field.jump
 
     def _conv(
         self, x: Float[Array, "n h w c"], features: int, name: str

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, Key, PyTree
+from jaxtyping import Array, Float, Key, PyTree
 
 from cnn_jax.errors import InputError, unknown
 from cnn_jax.layers import ACTIVATIONS, INITIALIZERS
@@ -127,8 +127,24 @@ def parameters_from_images(model: nn.Module) -> Callable[[Array], PyTree] | None
     The images are those of the training split, as the network is given them; the result is the
     part of `params` that they determine. `Airbench` has one.
     """
-    network = model.network if isinstance(model, SingleLogit) else model
-    return getattr(network, "from_images", None)
+    return getattr(_network(model), "from_images", None)
+
+
+def seen_part(model: nn.Module, images: Float[Array, "n *size c"]) -> Float[Array, "n *seen c"]:
+    """Returns the images without the last rows and columns that no logit depends on.
+
+    Of these the network makes the same logits, and less is computed. Networks that see all, or
+    don't say in `seen`, get them whole.
+
+    >>> seen_part(build_model("mnist_convnet", 10), jnp.ones((1, 28, 28, 1))).shape
+    (1, 26, 26, 1)
+    """
+    seen = getattr(_network(model), "seen", lambda size: size)
+    return images[:, : seen(images.shape[1]), : seen(images.shape[2])]
+
+
+def _network(model: nn.Module) -> nn.Module:
+    return model.network if isinstance(model, SingleLogit) else model
 
 
 def _initialize(model: nn.Module, image_shape: tuple[int, int, int], key: jax.Array) -> PyTree:

@@ -10,6 +10,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from cnn_jax.models.modules import batch_norm_over
+from cnn_jax.models.registry import seen_part
 from cnn_jax.models.rematerialization import rematerialized
 from cnn_jax.training.losses import LossFn
 from cnn_jax.training.metrics import Sums, SumsFn, classification_sums
@@ -84,7 +85,7 @@ def make_train_step(
             with batch_norm_over(**batch_norm or {}), rematerialized(remat):
                 logits, updated = model.apply(
                     {"params": params, "batch_stats": batch_stats},
-                    batch["image"].astype(dtype),
+                    seen_part(model, batch["image"]).astype(dtype),
                     train=True,
                     mutable=["batch_stats"],
                     rngs={"dropout": key},
@@ -243,7 +244,7 @@ def make_logits_fn(
     """Returns logits(variables, images), in float32, of raw images; see `make_eval_step`."""
 
     def logits(variables: PyTree, images: jax.Array) -> jax.Array:
-        prepared = prepare_fn(images).astype(dtype)
+        prepared = seen_part(model, prepare_fn(images)).astype(dtype)
         of_views = model.apply(variables, prepared, train=False).astype(jnp.float32)
         return mean_of_views(of_views, view_weights)
 
