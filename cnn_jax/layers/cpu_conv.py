@@ -155,18 +155,19 @@ def _as_product(a: Array, b: Array, *, wanted: int, shapes: tuple, geometry: Geo
     return jnp.tensordot(a, b[0, 0], 1)
 
 
-def _by_a_column_more(
-    a: Array, b: Array, *, wanted: int, shapes: tuple, geometry: Geometry
-) -> Array:
-    """Pads one more column on the right and drops it from the output.
+def _by_rows_more(a: Array, b: Array, *, wanted: int, shapes: tuple, geometry: Geometry) -> Array:
+    """Computes more rows of an output, or an input's gradient, than there are, and drops them.
 
-    With padding XLA takes another, faster kernel.
+    Padding that is larger than a window less one YNNPACK does not take, whose convolution has one
+    thread. Eigen's has all.
     """
-    top, (left, right) = geometry.pairs
-    _, height, width, outputs = shapes[Y]
-    wider = (*shapes[:Y], (shapes[X][0], height, width + 1, outputs))
-    geometry = Geometry((top, (left, right + 1)))
-    return _stock(a, b, wanted=wanted, shapes=wider, geometry=geometry)[:, :, :-1]
+    (top, bottom), sides = geometry.pairs
+    (n, height, *others), fh = shapes[wanted], shapes[KERNEL][0]
+    padding = top + bottom if wanted == Y else 2 * (fh - 1) - top - bottom
+    more = max(1, fh - padding)
+    taller = [*shapes[:wanted], (n, height + more, *others), *shapes[wanted + 1 :]]
+    geometry = Geometry(((top, bottom + (more if wanted == Y else -more)), sides))
+    return _stock(a, b, wanted=wanted, shapes=tuple(taller), geometry=geometry)[:, :height]
 
 
 def _along_rows(a: Array, b: Array, *, wanted: int, shapes: tuple, geometry: Geometry) -> Array:
@@ -254,30 +255,34 @@ def _plain_way_on_cpu(wanted: int, shapes: tuple, pairs: Pairs) -> Callable:
     """Returns the same where windows are larger than a pixel and move by one.
 
     Measured with jaxlib 0.10.2 on two cores with AVX-512, as factors of time won over XLA's
-    convolution. Patches: a window larger than what it slides over, 5 to 80; few channels or few
-    outputs, 1.2 to 10; small unpadded images, whose rows would lose much, 1.3 over those along
-    rows; the kernel's gradient unpadded, 1.3 to 5, and of many channels, 1 to 3. Tap by tap, where
-    taps, channels and outputs are few: 1.2 to 2.8 over patches. Winograd's: the kernel's gradient,
-    1 to 8; the output, 1 to 5; the input's gradient padded, 1 to 3, unpadded and of many channels,
-    1 to 2. Along rows: the output unpadded and wider than the input, 1.3 to 3, the input's gradient
-    unpadded or of five rows, 1 to 2; a column more: else unpadded, 1 to 5.
+    convolution. Patches: a window larger than what it slides over, 5 to 80, as large, 1.2 to 3; few
+    channels or few outputs, 1.2 to 10; small unpadded images, whose rows would lose much, 1.3 over
+    those along rows; the kernel's gradient unpadded, 1.3 to 5, and of many channels, 1 to 3. Tap by
+    tap, where taps, channels and outputs are few: 1.2 to 2.8 over patches. Winograd's: the kernel's
+    gradient, 1 to 8; the output, 1 to 5; the input's gradient padded, 1 to 3, unpadded and of many
+    channels, 1 to 2. Along rows: the output unpadded and wider than the input, 1.3 to 3, the
+    input's gradient unpadded or of five rows, 1 to 2. Rows more: what else XLA computes in one
+    thread, 1.2 to 3.
     Elsewhere XLA's is as fast, or up to 3 times faster.
     """
     maps = [shape[1:3] for shape in shapes]
     window = maps[Y] if wanted == KERNEL else shapes[KERNEL][:2]
-    if any(f > n for f, n in zip(window, maps[Y if wanted == X else X], strict=True)):
+    sides = list(zip(window, maps[Y if wanted == X else X], strict=True))
+    if any(f > n for f, n in sides) or (wanted != KERNEL and all(f == n for f, n in sides)):
         return _by_patches
     channels, outputs = shapes[KERNEL][2:]
     few = cpu_patches.few(channels, outputs)
     tiled = shapes[KERNEL][:2] == (3, 3) and cpu_winograd.suits(maps[Y])
     unpadded = not any(map(any, pairs))
     if wanted == KERNEL:
-        if tiled and not few and channels * outputs >= 256:
+        widened = few and outputs >= 4 * channels
+        if tiled and not widened and channels * outputs >= 32:
             return _by_winograd
         inside = all(f <= n for f, n in zip(shapes[KERNEL][:2], maps[Y], strict=True))
         many = inside and channels * outputs >= 512
-        return _by_patches if unpadded or many or (few and outputs >= 4 * channels) else _stock
-    if tiled and min(channels, outputs) >= (128 if wanted == X and unpadded else 32):
+        return _by_patches if unpadded or many or widened else _stock
+    kind = cpu_winograd.suits(maps[Y], most=1.35) and not (wanted == X and unpadded)
+    if tiled and min(channels, outputs) >= (32 if kind else 128):
         return _by_winograd
     if wanted == Y and outputs % 16 == 0 and math.prod(shapes[KERNEL]) <= _FEW_TERMS:
         return _by_taps
@@ -285,12 +290,18 @@ def _plain_way_on_cpu(wanted: int, shapes: tuple, pairs: Pairs) -> Callable:
         return _by_patches
     if wanted == X and _rows_suit(shapes, unpadded):
         return _along_rows
-    if wanted == X or not unpadded or channels < 16:
-        return _stock
-    if outputs <= channels:
-        return _by_a_column_more
-    dropped = shapes[X][2] >= 1.25 * shapes[Y][2]  # a fifth of what is computed along rows
-    return _by_patches if dropped and cpu_patches.suits(shapes[KERNEL]) else _along_rows
+    if wanted == Y and unpadded and outputs > channels >= 16:
+        dropped = shapes[X][2] >= 1.25 * shapes[Y][2]  # a fifth of what is computed along rows
+        return _by_patches if dropped and cpu_patches.suits(shapes[KERNEL]) else _along_rows
+    return _by_rows_more if _has_one_thread(wanted, shapes, pairs) else _stock
+
+
+def _has_one_thread(wanted: int, shapes: tuple, pairs: Pairs) -> bool:
+    """Tells whether XLA leaves a convolution to YNNPACK, which computes it in one thread."""
+    window = shapes[KERNEL][:2]
+    pairs = turned(window, pairs) if wanted == X else pairs
+    inside = all(sum(pair) < f for f, pair in zip(window, pairs, strict=True))
+    return inside and max(shapes[KERNEL][2:]) > 16
 
 
 def _rows_suit(shapes: tuple, unpadded: bool) -> bool:

@@ -50,14 +50,14 @@ _OF_PRODUCT = (
 _OF_OUTPUT = tuple(zip(*_OF_PRODUCT, strict=True))  # the transposes, for the gradient
 
 
-def suits(sizes: Sequence) -> bool:
-    """Tells whether tiles cover an output of this size without being half empty.
+def suits(sizes: Sequence, *, most: float = 1.6) -> bool:
+    """Tells whether tiles are less than `most` times as large as the output that they cover.
 
     >>> from cnn_jax.layers.cpu_winograd import suits
     >>> [n for n in range(1, 17) if suits((n, n))]
     [4, 7, 8, 10, 11, 12, 13, 14, 15, 16]
     """
-    return _count(sizes) * _TILE**2 < 1.6 * math.prod(sizes)
+    return _count(sizes) * _TILE**2 < most * math.prod(sizes)
 
 
 def forward(

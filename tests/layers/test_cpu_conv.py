@@ -75,11 +75,16 @@ def check_random_geometry(data, windows, channels):
         ("_by_winograd", 100, (3, 3), (1, 4)),
         ("_along_rows", 1, (1, 4), (1, 4)),
         ("_by_taps", 1, (1, 3), (1, 4)),
+        ("_by_rows_more", 1, (1, 4), (1, 4)),
         ("_stock", 1, (1, 3), (1, 4)),
     ],
 )
 def test_any_geometry_is_xlas_convolution(way, cached, windows, channels, monkeypatch):
-    monkeypatch.setattr(cpu_conv, "_way_on_cpu", lambda **_: getattr(cpu_conv, way))
+    def way_on_cpu(wanted, **_):
+        none = way == "_by_rows_more" and wanted == KERNEL
+        return cpu_conv._stock if none else getattr(cpu_conv, way)
+
+    monkeypatch.setattr(cpu_conv, "_way_on_cpu", way_on_cpu)
     monkeypatch.setattr(cpu_patches, "_CACHED", cached)
     for name in ("_TILES", "_CACHED", "_ROOM"):
         monkeypatch.setattr(cpu_winograd, name, cached)
@@ -428,34 +433,50 @@ def test_an_unpadded_output_is_taken_along_rows(shape, window):
     assert_close(conv(x, kernel), stock(x, kernel, ((0, 0), (0, 0))))
 
 
-@pytest.mark.parametrize("shape", [(2, 5, 6, 16), (1, 3, 3, 20)])
-def test_an_unpadded_output_is_cut_from_a_wider_one(shape):
-    x, kernel = jnp.asarray(random(*shape)), jnp.asarray(random(3, 3, shape[-1], 8, seed=1))
-    conv = lambda *a: conv2d(*a, padding="VALID")
-    assert "pad = [[0, 0], [0, 1]]" in lowered(conv, x, kernel)
-    assert "pad = [[0, 0], [0, 1]]" not in lowered(conv, x, kernel, platform="cuda")
-    assert_close(conv(x, kernel), stock(x, kernel, ((0, 0), (0, 0))))
+# Image and channels, window and outputs, padding; what XLA is asked for in its place along columns,
+# for the output and for the input's gradient.
+ROWS = [
+    ((2, 5, 6, 20), (3, 3, 20, 8), ((0, 0), (0, 0)), (0, 3), (2, 2)),  # the input's has enough
+    ((2, 6, 5, 8), (3, 3, 8, 24), ((1, 1), (1, 1)), (1, 2), (1, 2)),
+    ((1, 9, 8, 8), (4, 2, 8, 17), ((2, 0), (0, 1)), (2, 2), (1, 3)),
+]
+
+
+@pytest.mark.parametrize("shape, window, pairs, padding, of_input", ROWS)
+def test_one_thread_is_avoided_by_rows_that_are_dropped(shape, window, pairs, padding, of_input):
+    x, kernel = jnp.asarray(random(*shape)), jnp.asarray(random(*window, seed=1))
+    conv = lambda *a: conv2d(*a, padding=pairs)
+    gradient = jax.grad(lambda x, kernel: (conv(x, kernel) ** 2).sum())
+    for function, rows in [(conv, padding), (gradient, of_input)]:
+        assert f"pad = [[{rows[0]}, {rows[1]}]," in lowered(function, x, kernel)
+    assert f"pad = [[{padding[0]}, {padding[1]}]," not in lowered(conv, x, kernel, platform="cuda")
+    assert_close(conv(x, kernel), stock(x, kernel, pairs))
 
 
 # batch, image and channels; window and outputs; padding; how the output, the kernel's gradient and
 # the input's gradient are computed on a CPU
 P, W, S = "_by_patches", "_by_winograd", "_stock"
-C, R, T = "_by_a_column_more", "_along_rows", "_by_taps"
+M, R, T = "_by_rows_more", "_along_rows", "_by_taps"
 WAYS = [
     ((2, 2, 2, 512), (3, 3, 512, 512), "SAME", (P, S, P)),  # VGG's last block
     ((2, 32, 32, 64), (3, 3, 64, 64), "SAME", (W, W, W)),
-    ((2, 16, 16, 8), (3, 3, 8, 32), "SAME", (S, W, S)),
-    ((2, 16, 16, 8), (3, 3, 8, 16), "SAME", (S, S, S)),
+    ((2, 16, 16, 8), (3, 3, 8, 32), "SAME", (M, W, M)),
+    ((2, 16, 16, 8), (3, 3, 8, 16), "SAME", (S, W, S)),
     ((2, 16, 16, 128), (3, 3, 128, 128), "SAME", (W, W, W)),
     ((2, 4, 4, 256), (3, 3, 256, 512), "SAME", (W, W, W)),
-    ((2, 5, 5, 64), (3, 3, 64, 64), "SAME", (S, P, S)),
-    ((2, 15, 15, 50), (3, 3, 50, 50), "VALID", (W, W, R)),
+    ((2, 5, 5, 64), (3, 3, 64, 64), "SAME", (M, P, M)),
+    ((2, 3, 3, 64), (3, 3, 64, 64), "SAME", (P, P, P)),
+    ((2, 14, 14, 50), (3, 3, 50, 50), "VALID", (W, W, R)),
+    ((2, 15, 15, 50), (3, 3, 50, 50), "VALID", (M, W, R)),
+    ((2, 13, 13, 64), (3, 3, 64, 64), "SAME", (M, W, M)),
+    ((2, 13, 13, 192), (3, 3, 192, 192), "SAME", (W, W, W)),
     ((128, 60, 60, 32), (3, 3, 32, 64), "VALID", (W, W, S)),
     ((2, 16, 16, 128), (3, 3, 128, 128), "VALID", (W, W, W)),
     ((2, 13, 13, 16), (3, 3, 16, 32), "VALID", (R, W, S)),
-    ((2, 13, 13, 16), (3, 3, 16, 16), "VALID", (C, W, S)),
-    ((2, 5, 5, 32), (3, 3, 32, 64), "VALID", (P, P, R)),
-    ((2, 5, 5, 64), (3, 3, 64, 64), "VALID", (C, P, R)),
+    ((2, 13, 13, 16), (3, 3, 16, 16), "VALID", (S, W, S)),
+    ((2, 13, 13, 24), (3, 3, 24, 16), "VALID", (M, W, R)),
+    ((2, 5, 5, 32), (3, 3, 32, 64), "VALID", (P, P, P)),
+    ((2, 5, 5, 64), (3, 3, 64, 64), "VALID", (M, P, P)),
     ((2, 28, 28, 1), (7, 7, 1, 4), "SAME", (P, P, P)),
     ((2, 14, 14, 4), (7, 7, 4, 4), "SAME", (P, S, P)),
     ((2, 14, 14, 4), (7, 7, 4, 4), "VALID", (P, P, P)),
@@ -467,8 +488,9 @@ WAYS = [
     ((2, 28, 28, 1), (3, 3, 1, 12), "VALID", (P, P, P)),
     ((2, 32, 32, 16), (3, 3, 16, 16), "SAME", (S, W, S)),
     ((2, 32, 32, 16), (5, 5, 16, 16), "SAME", (S, S, R)),
-    ((2, 16, 16, 16), (5, 5, 16, 64), "SAME", (S, P, R)),
-    ((2, 16, 16, 64), (5, 1, 64, 16), "SAME", (S, P, S)),
+    ((2, 16, 16, 16), (5, 5, 16, 64), "SAME", (M, P, R)),
+    ((2, 16, 16, 64), (5, 1, 64, 16), "SAME", (M, P, M)),
+    ((2, 32, 32, 32), (3, 3, 32, 1), "SAME", (P, W, P)),
     ((2, 8, 8, 16), (1, 1, 16, 16), "VALID", ("_as_product",) * 3),
 ]
 
