@@ -65,6 +65,11 @@ def print_table(summary: Summary, title: str) -> None:
         f"{summary.trainable:,} parameters are trained, {summary.not_trainable:,} numbers are "
         "running statistics.\nFor one image in float32; a multiply-add is two FLOPs."
     )
+    if summary.seen_shape != summary.image_shape:
+        console.print(
+            f"The logits depend on {times(summary.seen_shape)} of the input, at the top left; "
+            "training and prediction\ncompute no more than that takes."
+        )
 
 
 if __name__ == "__main__":

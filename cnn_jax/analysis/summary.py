@@ -6,8 +6,11 @@ Every operation is a row. FLOPs are those of one image at inference, a multiply-
 
 import dataclasses
 import math
+from functools import partial
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 from flax import linen as nn
 from flax.traverse_util import flatten_dict
 from jaxtyping import PyTree
@@ -17,7 +20,7 @@ from cnn_jax.analysis.receptive_field import receptive_fields
 from cnn_jax.layers import arithmetic
 from cnn_jax.layers.arithmetic import ReceptiveField
 from cnn_jax.models import modules
-from cnn_jax.models.registry import count_parameters, variable_shapes
+from cnn_jax.models.registry import count_parameters, seen_part, variable_shapes
 from cnn_jax.models.residual import PadShortcut
 
 FLOAT_BYTES = 4
@@ -54,6 +57,7 @@ class Summary:
     """The rows of a network in the order of computation."""
 
     image_shape: tuple[int, int, int]
+    seen_shape: tuple[int, int, int]  # of the part, at the top left, on which the logits depend
     rows: tuple[Row, ...]
     trainable: int
     not_trainable: int
@@ -72,6 +76,7 @@ class Summary:
         """Returns `layers`, one object a row, and `total`."""
         return {
             "image_shape": self.image_shape,
+            "seen_shape": self.seen_shape,
             "layers": [dataclasses.asdict(row) for row in self.rows],
             "total": {
                 "parameters": self.trainable,
@@ -99,8 +104,11 @@ def summarize(model: nn.Module, image_shape: tuple[int, int, int]) -> Summary:
     sizes = _parameters_by_layer(model, params)
     fields = receptive_fields(found)
     rows = tuple(_row(*each, sizes) for each in zip(found, fields, strict=True))
+    image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+    seen_shape = jax.eval_shape(partial(seen_part, model), image).shape[1:]
     trainable = count_parameters(params)
-    return Summary(image_shape, rows, trainable, count_parameters(variables) - trainable)
+    not_trainable = count_parameters(variables) - trainable
+    return Summary(image_shape, seen_shape, rows, trainable, not_trainable)
 
 
 def _parameters_by_layer(model: nn.Module, params: PyTree) -> dict[str, int]:

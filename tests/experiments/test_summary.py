@@ -13,6 +13,7 @@ LINES = [
     ["--config=vgg_cifar", "--format=json"],
     [*MNIST, "--format=json", "--config.model.pooling=avg"],
     MNIST,
+    ["--config=mnist_convnet"],
 ]
 
 
@@ -47,6 +48,12 @@ def test_the_table_is_for_people(answers):
     (row,) = (line for line in lines if line.split()[:2] == ["conv1", "Conv"])
     assert "28×28×6" in row and "5×5" in row and "156" in row
     assert any("61,706 parameters are trained" in line for line in lines)
+
+
+def test_the_table_says_what_the_logits_depend_on_where_that_is_not_all(answers):
+    assert "The logits depend on 26×26×1 of the input" in answers[4].out
+    assert "depend" not in answers[3].out
+    assert json.loads(answers[0].out)["seen_shape"] == [28, 28, 1]
 
 
 def test_a_narrow_terminal_cuts_no_number(tmp_path):
