@@ -5,8 +5,8 @@
 Prints one JSON object; writes the confusion matrix and a table per class into DIR/evaluation;
 where images have several labels each, the table alone. Views of each image (`data.test_mirror`,
 `data.test_shift`) are averaged on every split. Of a population it evaluates the member chosen, or
-else all; each has a directory of its own. The mean is over those that went to their end, as in the
-population's result.json.
+else all; each has a directory of its own. The means, of every accuracy, are over those that went to
+their end, as in the population's result.json.
 """
 
 import json
@@ -49,14 +49,17 @@ def main(argv: Sequence[str]) -> None:
         print(json.dumps(strict(_evaluate(workdir))))
         return
     results = [_evaluate(member) for member in members]
-    accuracy = f"{_SPLIT.value}_accuracy"
     ended = [cut_short(read_json(member / RESULT) or {}) for member in members]
-    counted = [each[accuracy] for each, early in zip(results, ended, strict=True) if not early]
-    mean = statistics.fmean(counted) if counted else None
+    counted = [each for each, early in zip(results, ended, strict=True) if not early]
+    accuracies = [name for name in results[0] if name.endswith("accuracy")]
+    means = {
+        name: statistics.fmean(each[name] for each in counted) if counted else None
+        for name in accuracies
+    }
     if any(ended):
         names = ", ".join(each.name for each, early in zip(members, ended, strict=True) if early)
-        say(f"not in the mean, as the population ended them before their time: members {names}")
-    print(json.dumps(strict({"workdir": str(workdir), accuracy: mean, "members": results})))
+        say(f"not in the means, as the population ended them before their time: members {names}")
+    print(json.dumps(strict({"workdir": str(workdir), **means, "members": results})))
 
 
 def _evaluate(workdir: Path) -> dict[str, Any]:

@@ -21,6 +21,8 @@ from cnn_jax.spread import spread
 
 Group = tuple[str, Sequence[RunRecord]]
 
+_FIVE = "top-5 accuracy"  # a column where some run has it: of 20 classes and more
+
 
 def named_groups(records: list[RunRecord]) -> list[Group]:
     """Returns the runs in groups that differ in their seeds alone, each with a name."""
@@ -54,7 +56,7 @@ def _body(title: str, groups: Sequence[Group], drawn: dict[str, str]) -> Iterabl
     yield tag("p", f"{count}; the runs of one differ in nothing but the seed.", class_="note")
     yield from (tag("p", text, class_="notice") for text in _notices(groups))
     yield tag("h2", "Results")
-    yield page.table(*_results(groups), numbers=range(1, 8))
+    yield page.table(*_results(groups), numbers=range(1, 9))
     yield tag("p", "Mean ± half of its 95% confidence interval (Student’s t); one run has none.",
               class_="note")  # fmt: skip
     yield tag("h2", "Curves")
@@ -104,12 +106,16 @@ def _results(groups: Sequence[Group]) -> tuple[Sequence[Any], list[Sequence[Any]
         "runs",
         "test accuracy",
         "standard deviation",
+        _FIVE,
         "test loss",
         "best validation accuracy",
         "parameters",
         "training images/s",
     )
-    return header, [_group_row(key, records) for key, records in groups]
+    rows, five = [_group_row(key, records) for key, records in groups], header.index(_FIVE)
+    if not any(row[five] for row in rows):
+        header, *rows = ((*row[:five], *row[five + 1 :]) for row in (header, *rows))
+    return header, rows
 
 
 def _group_row(key: str, records: Sequence[RunRecord]) -> Sequence[Any]:
@@ -117,6 +123,7 @@ def _group_row(key: str, records: Sequence[RunRecord]) -> Sequence[Any]:
     results = [record.result for record in records if record.result]
     best = [record.best["validation_accuracy"] for record in records if record.best]
     accuracy = [result["test_accuracy"] for result in results]
+    five = [each for result in results if (each := result.get("test_top5_accuracy")) is not None]
     deviation = (accuracy_spread(records) or {}).get("std")
     rates = [each for result in results if (each := result.get("images_per_second"))]
     return (
@@ -124,6 +131,7 @@ def _group_row(key: str, records: Sequence[RunRecord]) -> Sequence[Any]:
         len(results),
         tag("b", plus_minus(accuracy, percent=True)),
         "" if deviation is None else f"{deviation:.2%}",
+        plus_minus(five, percent=True),
         plus_minus([result["test_loss"] for result in results]),
         plus_minus(best, percent=True),
         f"{results[0]['parameters']:,}" if results else "",

@@ -74,6 +74,15 @@ def test_the_page_holds_means_differences_and_every_run(tmp_path):
     assert "devices" not in page.text
 
 
+def test_the_top_5_accuracy_has_a_column_where_some_run_has_it(tmp_path):
+    five = [RESULT | {"test_top5_accuracy": accuracy} for accuracy in (0.94, 0.95, 0.99)]
+    runs = [record(seed=i, result=result) for i, result in enumerate(five)]
+    for given, shown in ((runs, True), (_runs(), False)):
+        page, *_ = write_comparison(tmp_path, named_groups(given))
+        text = Page(page.read_text(encoding="utf-8")).text
+        assert ("top-5 accuracy" in text, "96.00% ± 6.57" in text) == (shown, shown)
+
+
 def test_columns_that_no_run_has_are_left_out(tmp_path):
     """A population's members share their speed, which is in none of their rows."""
     runs = [record(seed=i) for i in range(2)]

@@ -66,4 +66,17 @@ def test_members_that_ended_early_are_in_no_mean(trained, tmp_path):
     said = json.loads(answer.out)
     kept = [said["members"][i]["test_accuracy"] for i in (0, 1, 3)]
     assert len(said["members"]) == 4 and said["test_accuracy"] == pytest.approx(sum(kept) / 3)
-    assert "not in the mean" in answer.err and "members 002" in answer.err
+    assert "not in the means" in answer.err and "members 002" in answer.err
+
+
+def test_of_many_classes_the_top_5_accuracy_has_a_mean_as_well(tmp_path):
+    data = ["--config.data.name=synthetic", "--config.data.synthetic.classes=20"]
+    sizes = ["--config.data.synthetic.train_examples=64", "--config.data.batch_size=16"]
+    run = [*data, *sizes, "--config.train.steps=1", "--workdir=p", "--config.population.seeds=2"]
+    (answer,) = run_all("train", [["--config=lenet_digits", *run]], cwd=tmp_path)
+    assert answer.code == 0, answer.err
+    (answer,) = run_all("evaluate", [["--workdir=p"]], cwd=tmp_path)
+    said, result = json.loads(answer.out), read_json(tmp_path / "p" / "result.json")
+    five = [member["test_top5_accuracy"] for member in result["members"]]
+    assert result["test_top5_accuracy"] == pytest.approx(sum(five) / 2)
+    assert said["test_top5_accuracy"] == pytest.approx(sum(five) / 2)

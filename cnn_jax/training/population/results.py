@@ -11,6 +11,8 @@ from cnn_jax.training.population.standing import cut_short
 
 Result = dict[str, Any]
 
+_OTHERS = ("test_top5_accuracy", "test_label_accuracy")  # accuracies that some data gets
+
 # In a member's own result.json; in the population's they are said once, for all.
 _OF_ALL = (
     "seconds",
@@ -44,6 +46,7 @@ def summary(results: Sequence[Result], values: Sequence[Mapping[str, float]]) ->
     """
     kept = [result for result in results if not cut_short(result)]
     accuracy = spread([result["test_accuracy"] for result in kept])
+    others = [name for name in _OTHERS if name in kept[0]]
     losses = [result["test_loss"] for result in kept if math.isfinite(result["test_loss"])]
     bests = [{**r["best_validation"], "member": r["member"]} for r in kept if r["best_validation"]]
     return {
@@ -52,6 +55,7 @@ def summary(results: Sequence[Result], values: Sequence[Mapping[str, float]]) ->
         "test_accuracy": accuracy["mean"],
         "test_accuracy_std": accuracy["std"],
         "test_accuracy_ci95": accuracy["ci95"],
+        **{name: spread([result[name] for result in kept])["mean"] for name in others},
         "test_loss": spread(losses)["mean"] if losses else None,
         "combinations": [_combination(each, kept) for each in values],
         "members": [{k: v for k, v in r.items() if k not in _OF_ALL} for r in results],

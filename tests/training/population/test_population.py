@@ -214,6 +214,14 @@ def test_a_loss_that_is_not_finite_is_left_out_of_the_mean():
     assert summary([one, {**one, "test_loss": 2.0}], [{}])["test_loss"] == 2.0
 
 
+@pytest.mark.parametrize("name", ["test_top5_accuracy", "test_label_accuracy"])
+def test_an_accuracy_that_only_some_data_gets_has_its_mean_too(name):
+    one = {"ended": "finished", "test_accuracy": 0.5, "best_validation": None, "values": {}}
+    one |= {"skipped_steps": 0, "test_loss": 1.0, name: 0.75}
+    ended = {**one, "ended": "halving", name: 0.0}
+    assert summary([ended, one, {**one, name: 0.25}], [{}])[name] == 0.5
+
+
 def test_what_cannot_be(tmp_path):
     config = config_of(values="optim.learning_rate=1e37,1e38")
     config.optim.warmup = 0.0
