@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from flax import linen as nn
 from jaxtyping import Array, Float
 
+from cnn_jax.errors import InputError
 from cnn_jax.layers.dropout import Rate
 from cnn_jax.models.modules import (
     Activation,
@@ -60,6 +61,8 @@ class AlexNet(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "n h w c"], *, train: bool) -> Float[Array, "n classes"]:
         """Returns the logits."""
+        if self.towers < 1:
+            raise InputError(f"AlexNet needs at least one tower, not {self.towers}")
         x = self._conv(x, 1, 11, stride=4, padding=self.first_padding)
         x = self._norm_and_pool(x, 1)
         x = self._conv(x, 2, 5, groups=self.towers, bias_init=self.bias_init)

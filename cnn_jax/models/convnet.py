@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from flax import linen as nn
 from jaxtyping import Array, Float
 
+from cnn_jax.errors import unknown
 from cnn_jax.layers.arithmetic import output_size, receptive_field
 from cnn_jax.layers.dropout import Rate
 from cnn_jax.models.modules import (
@@ -43,6 +44,8 @@ class ConvNet(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "n h w c"], *, train: bool) -> Float[Array, "n classes"]:
         """Returns the logits."""
+        if self.pooling not in POOLING:
+            raise unknown("pooling", self.pooling, POOLING)
         if self.zero_padding:
             x = ZeroPad(self.zero_padding, name="pad")(x)
         for i, (features, pooled) in enumerate(zip(self.features, self.pooled, strict=True), 1):

@@ -17,7 +17,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from cnn_jax import layers
-from cnn_jax.errors import InputError
+from cnn_jax.errors import InputError, unknown
 from cnn_jax.layers.dropout import Rate
 
 Images = Float[Array, "n *space c"]
@@ -40,6 +40,8 @@ class Conv(nn.Module):
     def __call__(self, x: Images) -> Float[Array, "n *out d"]:
         """Applies the convolution."""
         channels = x.shape[-1]
+        if channels == 0:
+            raise ValueError("there are no channels to convolve")
         if self.groups < 1 or channels % self.groups:
             raise ValueError(f"{channels} channels cannot be split into {self.groups} groups")
         shape = (*self.window, channels // self.groups, self.features)
@@ -202,6 +204,8 @@ class Activation(nn.Module):
 
     def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
         """Applies the function."""
+        if self.function not in layers.ACTIVATIONS:
+            raise unknown("activation", self.function, layers.ACTIVATIONS)
         return layers.ACTIVATIONS[self.function](x)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from cnn_jax.errors import InputError
+from cnn_jax.errors import InputError, unknown
 from cnn_jax.layers.dropout import Rate
 from cnn_jax.models.modules import (
     Activation,
@@ -48,6 +48,8 @@ class ResNet(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "n h w c"], *, train: bool) -> Float[Array, "n classes"]:
         """Returns the logits."""
+        if self.block not in _BLOCKS:
+            raise unknown("block", self.block, _BLOCKS)
         features = [scale_channels(c, self.width) for c in (64, 128, 256, 512)]
         window, stride = (3, 1) if self.small_images else (7, 2)
         options = {"kernel_init": self.kernel_init, "train": train}

@@ -2,6 +2,7 @@ import jax
 import pytest
 
 from cnn_jax.errors import InputError
+from cnn_jax.models.alexnet import AlexNet
 from cnn_jax.models.registry import (
     NETWORKS,
     build_model,
@@ -9,6 +10,8 @@ from cnn_jax.models.registry import (
     initialize,
     variable_shapes,
 )
+from cnn_jax.models.resnet import ResNet
+from cnn_jax.models.tutorial import MnistConvNet
 
 # name: image shape, classes, parameters
 PARAMETERS = {
@@ -132,6 +135,28 @@ def test_wrong_input_names_what_would_be_right(arguments, options, message):
     with pytest.raises(InputError) as error:
         build_model(*arguments, **options)
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (ResNet(10, (1, 1, 1, 1), "basc"), "unknown block 'basc'; did you mean 'basic'?"),
+        (MnistConvNet(10, pooling="mean"), "unknown pooling 'mean'. Known: avg, max"),
+        (MnistConvNet(10, activation="rleu"), "unknown activation 'rleu'; did you mean 'relu'?"),
+        (AlexNet(10, towers=0), "at least one tower, not 0"),
+    ],
+)
+def test_wrong_options_of_a_class_name_what_would_be_right(model, message):
+    with pytest.raises(InputError) as error:
+        variable_shapes(model, (227, 227, 3))
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_images_without_channels_are_refused(name):
+    *size, _ = PARAMETERS[name][0]
+    with pytest.raises(InputError, match=r"×0 do not suit .*: there are no channels to convolve"):
+        variable_shapes(build_model(name, 10), (*size, 0))
 
 
 @pytest.mark.parametrize(
