@@ -15,9 +15,9 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from cnn_jax.analysis import image_parametrization as parametrization
-from cnn_jax.analysis.attribution import of_class
+from cnn_jax.analysis.attribution import Network, check_labels, of_class
 from cnn_jax.analysis.features import Images, Prepare, activation
-from cnn_jax.analysis.iteration import iterate
+from cnn_jax.analysis.iteration import iterate, output_shape
 from cnn_jax.layers import identity
 
 Targets = Int[Array, " n"]
@@ -65,7 +65,8 @@ def class_images(
 ) -> Images:
     """Returns an image in [0, 1] for each of `classes` that makes its logit large.
 
-    A class that is named more than once has as many different images.
+    A class that is named more than once has as many different images; one that there is not is a
+    ValueError, where its number is known.
 
     >>> from cnn_jax.models.registry import build_model, initialize
     >>> model, shape = build_model("fashion_convnet", 10), (28, 28, 1)
@@ -76,7 +77,7 @@ def class_images(
     ... ).shape
     (10, 28, 28, 1)
     """
-    objective = _ClassLogit(model, prepare)
+    objective = Network(model, prepare)
     return _maximize(key, objective, variables, classes, image_shape, recipe)
 
 
@@ -103,33 +104,26 @@ def channel_images(
 
 
 @dataclass(frozen=True)
-class _ClassLogit:
-    model: nn.Module
-    prepare: Prepare
-
-    def __call__(self, variables: PyTree, images: Images, classes: Targets) -> Float[Array, " n"]:
-        return of_class(self.model.apply(variables, self.prepare(images), train=False), classes)
-
-
-@dataclass(frozen=True)
 class _ChannelMean:
     model: nn.Module
     prepare: Prepare
     layer: str
 
-    def __call__(self, variables: PyTree, images: Images, channels: Targets) -> Float[Array, " n"]:
+    def __call__(self, variables: PyTree, images: Images) -> Float[Array, "n channels"]:
         maps = activation(self.model, variables, images, layer=self.layer, prepare=self.prepare)
-        return of_class(maps.mean(range(1, maps.ndim - 1)), channels)
+        return maps.mean(range(1, maps.ndim - 1))
 
 
 def _maximize(
     key: Key[Array, ""],
-    objective: _ClassLogit | _ChannelMean,
+    objective: Network | _ChannelMean,
     variables: PyTree,
     targets: Targets,
     image_shape: tuple[int, int, int],
     recipe: Recipe,
 ) -> Images:
+    images = jax.ShapeDtypeStruct((len(targets), *image_shape), jnp.float32)
+    check_labels(targets, output_shape(objective, variables, images)[1])
     key, start_key = jax.random.split(key)
     options = {"shape": image_shape, "spectrum": recipe.spectrum}
     numbers = parametrization.start(start_key, count=len(targets), **options)
@@ -142,7 +136,7 @@ def _maximize(
 
 @dataclass(frozen=True)
 class _Step:
-    objective: _ClassLogit | _ChannelMean
+    objective: Network | _ChannelMean
     recipe: Recipe
     image_shape: tuple[int, int, int]
 
@@ -158,7 +152,8 @@ class _Step:
 
         def loss(numbers: Array) -> Float[Array, ""]:
             images = parametrization.to_images(numbers, **options)
-            scores = self.objective(variables, shifted(key, images, self.recipe.jitter), targets)
+            moved = shifted(key, images, self.recipe.jitter)
+            scores = of_class(self.objective(variables, moved), targets)
             penalty = self.recipe.total_variation * parametrization.total_variation(images)
             return (penalty - scores).sum()
 

@@ -2,18 +2,20 @@
 
 Every function explains the logit of one class for each image: `labels` says which. Images are
 pixels in [0, 1], `prepare` turns them into what the network takes, and gradients are by pixels.
-Signed gradients keep the channels; `per_pixel` makes one number of them, to be drawn.
+Signed gradients keep the channels; `per_pixel` makes one number of them, to be drawn. A label
+that is no class is a ValueError; inside of a compiled function it can't be told.
 """
 
 from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from cnn_jax.analysis.features import Images, Prepare, activation, with_offset
-from cnn_jax.analysis.iteration import iterate
+from cnn_jax.analysis.iteration import iterate, output_shape
 from cnn_jax.errors import InputError
 from cnn_jax.layers import identity
 from cnn_jax.layers.arithmetic import per_dimension
@@ -23,27 +25,47 @@ Map = Float[Array, "n h w"]
 
 
 @dataclass(frozen=True)
-class _Network:
+class Network:
     """A model behind its preparation; equal ones find again what is compiled for one of them."""
 
     model: nn.Module
     prepare: Prepare
 
+    def __call__(self, variables: PyTree, images: Images) -> Float[Array, "n classes"]:
+        """Returns the logits."""
+        return self.model.apply(variables, self.prepare(images), train=False)
+
     def scores(self, variables: PyTree, images: Images, labels: Labels) -> Float[Array, " n"]:
-        logits = self.model.apply(variables, self.prepare(images), train=False)
-        return of_class(logits, labels)
+        """Returns each example's logit of its class."""
+        return of_class(self(variables, images), labels)
 
     def gradient(self, variables: PyTree, images: Images, labels: Labels) -> Images:
+        """Returns the gradient of `scores` by the pixels."""
         return jax.grad(lambda x: self.scores(variables, x, labels).sum())(images)
 
 
 def of_class(logits: Float[Array, "n classes"], labels: Labels) -> Float[Array, " n"]:
     """Returns each example's logit of its class.
 
+    Raises ValueError for a label that is no class, where its value is known.
+
     >>> of_class(jnp.array([[1.0, 2.0], [3.0, 4.0]]), jnp.array([1, 0])).tolist()
     [2.0, 3.0]
     """
+    check_labels(labels, logits.shape[1])
     return jnp.take_along_axis(logits, labels[:, None], axis=1)[:, 0]
+
+
+def check_labels(labels: Labels, count: int) -> None:
+    """Raises ValueError for a label that is none of so many classes, where its value is known.
+
+    >>> check_labels(jnp.array([0, 3]), 4)
+    """
+    if isinstance(labels, jax.core.Tracer):
+        return
+    for label in np.asarray(labels):
+        if not 0 <= label < count:
+            raise ValueError(f"there is no class or channel {label}, only 0 to {count - 1}")
 
 
 def saliency(
@@ -62,7 +84,7 @@ def saliency(
     >>> saliency(model, variables, images, jnp.array([3, 7])).shape
     (2, 28, 28, 1)
     """
-    return _Network(model, prepare).gradient(variables, images, labels)
+    return Network(model, prepare).gradient(variables, images, labels)
 
 
 def smooth_grad(
@@ -90,8 +112,10 @@ def smooth_grad(
     (2, 28, 28, 1)
     """
     per_dimension(samples, 1, "samples")
+    network = Network(model, prepare)
+    check_labels(labels, output_shape(network, variables, images)[1])
     spread = images.max((1, 2, 3), keepdims=True) - images.min((1, 2, 3), keepdims=True)
-    step = _SmoothStep(_Network(model, prepare))
+    step = _SmoothStep(network)
     keys = jax.random.split(key, samples)
     arrays = (variables, images, labels, noise * spread)
     return iterate(step, jnp.zeros_like(images), keys, *arrays) / samples
@@ -99,7 +123,7 @@ def smooth_grad(
 
 @dataclass(frozen=True)
 class _SmoothStep:
-    network: _Network
+    network: Network
 
     def __call__(
         self,
@@ -142,16 +166,18 @@ def integrated_gradients(
     True
     """
     per_dimension(steps, 1, "steps")
+    network = Network(model, prepare)
+    check_labels(labels, output_shape(network, variables, images)[1])
     baseline = jnp.broadcast_to(jnp.asarray(baseline, images.dtype), images.shape)
     along = (jnp.arange(steps, dtype=images.dtype) + 0.5) / steps
-    step = _PathStep(_Network(model, prepare))
+    step = _PathStep(network)
     total = iterate(step, jnp.zeros_like(images), along, variables, images, labels, baseline)
     return (images - baseline) * total / steps
 
 
 @dataclass(frozen=True)
 class _PathStep:
-    network: _Network
+    network: Network
 
     def __call__(
         self,
@@ -241,7 +267,7 @@ def occlusion(
         for top in _starts(height, window, stride)
         for left in _starts(width, window, stride)
     ]
-    network = _Network(model, prepare)
+    network = Network(model, prepare)
     whole = network.scores(variables, images, labels)
     zeros = jnp.zeros(images.shape[:3]), jnp.zeros(images.shape[1:3])
     arrays = (variables, images, labels, whole)
@@ -258,7 +284,7 @@ def _starts(size: int, window: int, stride: int) -> list[int]:
 
 @dataclass(frozen=True)
 class _OcclusionStep:
-    network: _Network
+    network: Network
     window: int
     fill: float
 

@@ -36,6 +36,16 @@ def iterate(step: Callable, carry: PyTree, xs: PyTree, *constants: PyTree) -> Py
     return carry
 
 
+def output_shape(function: Callable, *arrays: PyTree) -> tuple[int, ...]:
+    """Returns the shape of function(*arrays); equal functions are traced once, see `hashable`.
+
+    >>> import jax.numpy as jnp
+    >>> output_shape(jnp.outer, jnp.ones(2), jnp.ones(3))
+    (2, 3)
+    """
+    return _call.eval_shape(hashable(function), *arrays).shape
+
+
 def hashable(function: Callable) -> Callable:
     """Returns a function as jit can take it for static: as it is, if it has a hash.
 
@@ -60,3 +70,8 @@ def _scan(step: Callable, carry: PyTree, xs: PyTree, constants: tuple) -> PyTree
 @partial(jax.jit, static_argnums=0)
 def _once(step: Callable, carry: PyTree, x: PyTree, constants: tuple) -> PyTree:
     return step(carry, x, *constants)
+
+
+@partial(jax.jit, static_argnums=0)
+def _call(function: Callable, *arrays: PyTree) -> PyTree:
+    return function(*arrays)

@@ -71,6 +71,14 @@ def test_channels_have_images_of_any_size_before_the_dense_layers():
         channel_images(KEY, MODEL, VARIABLES, channels, layer="conv9", image_shape=SHAPE)
 
 
+def test_a_class_or_channel_that_there_is_not_is_refused():
+    arguments, options = (KEY, MODEL, VARIABLES, jnp.array([0, 6])), {"recipe": QUICK}
+    with pytest.raises(ValueError, match="no class or channel 6, only 0 to 2"):
+        class_images(*arguments, image_shape=SHAPE, **options)
+    with pytest.raises(ValueError, match="no class or channel 6, only 0 to 5"):
+        channel_images(*arguments, layer="conv2", image_shape=SHAPE, **options)
+
+
 def test_small_images_are_moved_less_and_not_flattened():
     assert recipe_for((32, 48, 3)) == recipe_for((224, 224, 3)) == Recipe()
     assert recipe_for((28, 64, 1)) == Recipe(jitter=3, total_variation=0.0)

@@ -136,6 +136,14 @@ def test_compiled_as_one_program_it_is_the_same(name):
     )
 
 
+@pytest.mark.parametrize("label", [-1, 3])
+@pytest.mark.parametrize("name", METHODS)
+def test_a_label_that_is_no_class_is_refused(name, label):
+    labels = jnp.array([0, label, 1])
+    with pytest.raises(ValueError, match=f"no class or channel {label}, only 0 to 2"):
+        METHODS[name](MODEL, VARIABLES, IMAGES, labels)
+
+
 def test_grad_cam_of_no_layer_is_refused():
     with pytest.raises(InputError, match="unknown layer 'act3'"):
         attribution.grad_cam(*ARGUMENTS, layer="act3")
