@@ -191,7 +191,7 @@ def parse(argv: list[str]) -> list[str]:
         if name.startswith("config."):  # of a command line parsed before
             delattr(flags.FLAGS, name)
     try:
-        whole = _config_first(argv)
+        whole = _joined(_config_first(argv))
         # The flag reads sys.argv to learn which fields are set, so both must say the same.
         sys.argv[:], unset = _without_none(_last_lists(whole))
         words = _read_flags(sys.argv)
@@ -244,6 +244,17 @@ def _config_first(argv: list[str]) -> list[str]:
     for field in fields:
         _check_field(field)
     return [argv[0], *first, *rest]
+
+
+def _joined(argv: list[str]) -> list[str]:
+    """Returns the arguments with `--config.FIELD VALUE` as one word, where VALUE may be none."""
+    optional, joined = {f"--config.{name}" for name in optional_fields()}, argv[:1]
+    for word in argv[1:]:
+        if joined[-1] in optional and not word.startswith("-"):
+            joined[-1] += f"={word}"
+        else:
+            joined.append(word)
+    return joined
 
 
 def _last_lists(argv: list[str]) -> list[str]:

@@ -18,6 +18,13 @@ UNSET = [
     "--config.optim.milestones=0.1,0.2,0.3",
     "--config.optim.milestones=(0.5,)",
 ]
+TWO_WORDS = [
+    *("--config.model.width", "none"),
+    *("--config.model.dropout", "0.25"),
+    *("-config.optim.epsilon", "1e-3", "--config.optim.epsilon", "None"),
+    *("--config.train.steps", "5", "--config.train.steps=none"),
+    *("--config.train.epochs", "2"),
+]
 WRONG = {
     "a value out of range": (["--also=--config.optim.learning_rate=0"], "learning_rate is 0"),
     "an unknown field": (["--also=--config.optm.name=sgd"], "did you mean 'optim.name'?"),
@@ -47,6 +54,7 @@ def answers(tmp_path_factory):
     ]  # fmt: skip
     lines = [good, *([LENET, "--check", *arguments] for arguments, _ in WRONG.values())]
     steps = ["--config.optim.schedule=step", "--also=--config.optim.milestones=0.5,0.7"]
+    lines += [[LENET, "--check", *TWO_WORDS]]
     lines += [[LENET, "--check", *steps], [LENET, "--check", *UNSET]]
     said = run_all("train", lines, cwd=place)
     assert contents(place) == {}
@@ -57,6 +65,14 @@ def test_an_optional_field_is_unset_by_none(answers):
     config = json.loads(answers[-1].out)
     assert config["model"]["width"] is None and config["model"]["dropout"] == 0.25
     assert config["train"]["steps"] is None and config["train"]["epochs"] == 2
+
+
+def test_a_value_may_be_a_word_of_its_own(answers):
+    assert answers[-3].code == 0, answers[-3].err
+    config = json.loads(answers[-3].out)
+    assert (config["model"]["width"], config["model"]["dropout"]) == (None, 0.25)
+    assert config["optim"]["epsilon"] is None
+    assert (config["train"]["steps"], config["train"]["epochs"]) == (None, 2)
 
 
 def test_what_each_of_the_others_sets_the_first_need_not(answers):
