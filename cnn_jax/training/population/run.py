@@ -118,13 +118,13 @@ class PopulationRun(Run):
         else:
             self.start_step, states = 0, self._new_states()
         self.last_step = self.start_step
-        states = self._seat(states)
-        self.parameters = count_parameters(self.seats.program.split(states)[0].params)
+        self.parameters = count_parameters(states[0].params)
+        self._make_seats(len(states))
         session.display.say(introduction(self.experiment, self.parameters))
         session.display.say(f"{len(self.members)} members, by strategy {self.strategy}")
         if found:
             session.display.say(f"resumed {session.workdir} at step {self.start_step}")
-        return states
+        return self._fill_and_compile(states)
 
     def _new_states(self) -> list[PyTree]:
         source = source_variables(self.experiment, say=self.session.display.say)
@@ -140,21 +140,22 @@ class PopulationRun(Run):
     def _going(self) -> list[Member]:
         return [member for member in self.members if not member.ended]
 
-    def _seat(self, states: Sequence[PyTree]) -> PyTree:
-        """Returns the seated members' states as the program takes them, compiled if need be."""
-        configs, clock = [member.config for member in self._seated()], self.session.clock
-        new = self.seats is None or not self.seats.program.takes_any_number
-        if new:
-            self.seats = None  # room on the devices for the next ones
-            with clock.stage("data"):
-                self.seats = Seats(self.pattern, self.fields, self.strategy, len(configs))
-            mesh = self.seats.program.mesh
-            self.experiment = dataclasses.replace(self.experiment, mesh=mesh)
-        placed = self.seats.fill(configs, states)
-        if new:
-            self.session.display.say(f"compiling for {len(configs)} members …")
-            with clock.stage("compile"):
-                self.seats.compile(placed)
+    def _make_seats(self, count: int) -> None:
+        """Makes so many seats, in place of those there are."""
+        self.seats = None  # room on the devices for the next ones
+        with self.session.clock.stage("data"):
+            self.seats = Seats(self.pattern, self.fields, self.strategy, count)
+        self.experiment = dataclasses.replace(self.experiment, mesh=self.seats.program.mesh)
+
+    def _fill(self, states: Sequence[PyTree]) -> PyTree:
+        """Returns the seated members' states as the program takes them."""
+        return self.seats.fill([member.config for member in self._seated()], states)
+
+    def _fill_and_compile(self, states: Sequence[PyTree]) -> PyTree:
+        placed = self._fill(states)
+        self.session.display.say(f"compiling for {len(states)} members …")
+        with self.session.clock.stage("compile"):
+            self.seats.compile(placed)
         return placed
 
     @property
@@ -285,7 +286,11 @@ class PopulationRun(Run):
             return state
         for member in self.members:
             member.seated = not member.ended
-        return self._seat([host[member.number] for member in going])
+        states = [host[member.number] for member in going]
+        if self.seats.program.takes_any_number:
+            return self._fill(states)
+        self._make_seats(len(states))
+        return self._fill_and_compile(states)
 
     def _write(self, step: int, rows: dict[int, Row], speed: float) -> None:
         """Writes the means over the members that go on, and each one's own numbers."""

@@ -176,6 +176,7 @@ def test_members_end_one_by_one(tmp_path, capsys):
     assert patient["best_validation"]["step"] == 2
     assert diverged["ended"] == "diverged"
     err = capsys.readouterr().err
+    assert err.index("2 members, by strategy") < err.index("compiling for 2 members")
     assert "member 1 (seed=0 optim.learning_rate=1e+38) ends at step" in err
     assert "is not finite; it is frozen" in err
     shutil.rmtree(tmp_path / "members" / "000")
