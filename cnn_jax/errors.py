@@ -6,6 +6,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 _MANY = 50  # names, which hide the one that was meant
+_WANTED = {  # by how Python and absl begin to say that a flag's value is of another type
+    "invalid literal for int()": "a whole number is wanted",
+    "could not convert string to float": "a number is wanted",
+    "('Non-boolean argument": "true or false is wanted",
+}
 
 
 class InputError(ValueError):
@@ -35,6 +40,20 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
     hint = f"; did you mean '{near[0]}'?" if near else "."
     listed = "" if near and len(known) > _MANY else f" Known: {', '.join(known)}"
     return InputError(f"unknown {kind} '{name}'{hint}{listed}")
+
+
+def one_line(error: BaseException) -> str:
+    """Returns what an error says, in one line and, of a flag's value, without Python's words.
+
+    >>> one_line(ValueError("flag --seeds=two: invalid literal for int() with base 10: 'two'"))
+    'flag --seeds=two: a whole number is wanted'
+    """
+    text = " ".join(str(error).split())
+    flag, _, reason = text.partition(": ")
+    for said, wanted in _WANTED.items():
+        if flag.startswith("flag --") and reason.startswith(said):
+            return f"{flag}: {wanted}"
+    return text
 
 
 @contextlib.contextmanager

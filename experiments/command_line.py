@@ -19,7 +19,7 @@ from ml_collections import config_flags
 
 from cnn_jax.config import Config, flatten, optional_fields
 from cnn_jax.data.sources.cache import cache_dir
-from cnn_jax.errors import InputError, RunError, unknown
+from cnn_jax.errors import InputError, RunError, one_line, unknown
 from cnn_jax.training.interruption import Stopped
 from experiments import configs
 from experiments.host_memory import keep_freed_memory
@@ -221,7 +221,7 @@ def _refuse(error: Exception) -> int:
 
 
 def _say(error: Exception) -> None:
-    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    print(f"error: {one_line(error)}", file=sys.stderr)
 
 
 def _config_first(argv: list[str]) -> list[str]:

@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 
 from absl import app, flags
 
+from cnn_jax.errors import one_line
+
 WRONG_INPUT, STOPPED = 2, 75
 
 
@@ -69,5 +71,5 @@ def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def _refuse(error: Exception) -> int:
-    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    print(f"error: {one_line(error)}", file=sys.stderr)
     return WRONG_INPUT

@@ -43,6 +43,7 @@ SEE_EVERYTHING = {
 # What of the library needs no jax.
 LIGHT = {
     "cnn_jax.cpus",
+    "cnn_jax.errors",
     "cnn_jax.git",
     "cnn_jax.metric_rows",
     "cnn_jax.spread",

@@ -61,9 +61,15 @@ TRAIN = {
         [LENET, NEW, "--noconfig.data.augment.flipp"], ["did you mean 'data.augment.flip'?"]
     ),
     "a group of fields": Case([LENET, NEW, "--config.optim=3"], ["optim is a group of fields"]),
-    "no number": Case([LENET, NEW, "--config.optim.learning_rate=fast"], ["learning_rate", "fast"]),
-    "no whole number": Case([LENET, NEW, "--config.train.steps=1.5"], ["train.steps", "1.5"]),
-    "no truth value": Case([LENET, NEW, "--config.data.augment.flip=maybe"], ["flip", "maybe"]),
+    "no number": Case(
+        [LENET, NEW, "--config.optim.learning_rate=fast"], ["fast: a number is wanted"]
+    ),
+    "no whole number": Case(
+        [LENET, NEW, "--config.train.steps=1.5"], ["steps=1.5: a whole number is wanted"]
+    ),
+    "no truth value": Case(
+        [LENET, NEW, "--config.data.augment.flip=maybe"], ["flip=maybe: true or false is wanted"]
+    ),
     "no list of numbers": Case(
         [LENET, NEW, "--config.optim.milestones=0.5,x"], ["optim.milestones are ('0.5,x',)"]
     ),
