@@ -21,7 +21,8 @@ _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 70em; padding: 0 1em; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: .2em .8em; border-bottom: 1px solid #ddd; white-space: nowrap; }
-div { overflow-x: auto; } img { max-width: 100%; } pre { background: #f6f6f6; padding: 1em; }
+div { overflow-x: auto; } img { max-width: 100%; }
+pre { background: #f6f6f6; padding: 1em; white-space: pre-wrap; overflow-wrap: anywhere; }
 """
 
 
