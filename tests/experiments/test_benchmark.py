@@ -112,7 +112,7 @@ def test_another_network_is_refused(monkeypatch):
 # Processes.
 
 
-def test_a_worker_that_is_killed_or_late_is_told_of(monkeypatch):
+def test_a_worker_that_is_killed_or_late_is_told_of():
     with pytest.raises(WorkerError, match=r"no answer within 0\.01 seconds"):
         Worker(Task(tiny(), "train", OURS), timeout=0.01)
     worker = Worker(Task(tiny(), "inference", OURS), timeout=300)

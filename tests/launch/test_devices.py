@@ -26,7 +26,7 @@ def test_workers_that_share_a_gpu_share_its_memory(monkeypatch):
         assert float(place.environment["XLA_PYTHON_CLIENT_MEM_FRACTION"]) == 0.3
 
 
-def test_tpu_chips_are_divided(monkeypatch, tmp_path):
+def test_tpu_chips_are_divided(monkeypatch):
     monkeypatch.delenv("JAX_PLATFORMS", raising=False)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     found = lambda folder, pattern: ["0", "1"] if "accel" in pattern else []

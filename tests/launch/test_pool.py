@@ -116,7 +116,7 @@ def test_a_few_failures_among_good_trials_are_results(fake_train):
     assert errors == {"", "there is no data in DIR"}
 
 
-def test_a_grid_gone_on_with_fewer_trials_trains_none(fake_train, no_page):
+def test_a_grid_gone_on_with_fewer_trials_trains_none(fake_train):
     rates = "optim.learning_rate=0.1,0.2,0.3,0.4,0.5"
     assert states(run(settings(fake_train, rates, trials=2))) == ["COMPLETE"] * 2
     assert states(run(settings(fake_train, rates, trials=1))) == ["COMPLETE"] * 2

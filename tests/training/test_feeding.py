@@ -63,7 +63,7 @@ def _same_run(workdir, other, config):
     jax.tree.map(np.testing.assert_array_equal, *constants)
 
 
-def test_what_fits_is_held_on_the_device_and_said_so(resident, make_config, capsys):
+def test_what_fits_is_held_on_the_device_and_said_so(resident):
     result = read_json(resident / "result.json")
     assert result["feed"] == "resident"
     assert 0 <= result["input_wait_fraction"] < 1

@@ -100,7 +100,7 @@ def test_with_every_checkpoint_damaged_the_run_starts_anew(broken_off, straight,
     assert_ends_alike(workdir, straight)
 
 
-def test_a_checkpoint_of_another_network_is_refused_and_kept(broken_off, tmp_path, monkeypatch):
+def test_a_checkpoint_of_another_network_is_refused_and_kept(broken_off, tmp_path):
     workdir = tmp_path / "run"
     shutil.copytree(broken_off, workdir)
     text = (workdir / "config.json").read_text()
