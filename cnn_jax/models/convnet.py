@@ -65,10 +65,10 @@ class ConvNet(nn.Module):
         )
 
     def seen(self, size: int) -> int:
-        """Returns how many of so many rows, or columns, the logits depend on, from the first.
+        """Returns how many of an image's rows, or columns, the logits depend on, from the first on.
 
-        Of 11 rows pooling by twos drops the last, which goes back to the image: no logit depends on
-        the last two of its 28. Padded images count as seen whole.
+        Those of `mnist_convnet` don't depend on the last two of 28: its second pooling gets 11 rows
+        and drops the last. Where there is padding, all count as seen.
         """
         if self.padding != "VALID" or self.zero_padding:
             return size

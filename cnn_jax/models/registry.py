@@ -133,13 +133,15 @@ def parameters_from_images(model: nn.Module) -> Callable[[Array], PyTree] | None
 def seen_part(model: nn.Module, images: Float[Array, "n *size c"]) -> Float[Array, "n *seen c"]:
     """Returns the images without the last rows and columns that no logit depends on.
 
-    Of these the network makes the same logits, and less is computed. Networks that see all, or
-    don't say in `seen`, get them whole.
+    The logits are the same, and less is computed. A network without a method `seen`, which may be
+    of other arrays than images, gets them whole.
 
     >>> seen_part(build_model("mnist_convnet", 10), jnp.ones((1, 28, 28, 1))).shape
     (1, 26, 26, 1)
     """
-    seen = getattr(_network(model), "seen", lambda size: size)
+    seen = getattr(_network(model), "seen", None)
+    if seen is None:
+        return images
     return images[:, : seen(images.shape[1]), : seen(images.shape[2])]
 
 

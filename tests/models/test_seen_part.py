@@ -91,3 +91,16 @@ def test_two_classes_with_one_logit_see_as_much():
 @pytest.mark.parametrize("name", ["lenet", "resnet20_cifar", "cats_dogs"])
 def test_networks_that_see_all_get_images_whole(name):
     assert seen_part(build_model(name, 10), jnp.ones((1, 32, 32, 3))).shape == (1, 32, 32, 3)
+
+
+class Dense(nn.Module):
+    """A network of vectors."""
+
+    @nn.compact
+    def __call__(self, x, *, train):
+        return nn.Dense(3)(x)
+
+
+def test_a_network_of_vectors_gets_them_whole():
+    vectors = jnp.ones((4, 5))
+    assert seen_part(Dense(), vectors) is vectors
