@@ -5,9 +5,10 @@ many shapes on a CPU, the lowering is XLA's own convolution; `_way_on_cpu` choos
 
 The alternatives are matrix products: with patches (`cpu_patches`) and, in fewer multiplications, by
 Winograd's method (`cpu_winograd`); over blocks of images where a block in cache is faster. The
-smallest kernels are summed tap by tap. Convolutions with strides or dilation (`cpu_phases`) and
-with groups (`cpu_groups`) are made of such without, those of volumes and sequences of such of
-images (`cpu_planes`).
+smallest kernels are summed tap by tap. Others are faster by XLA's convolution in one dimension,
+along rows, or with extra rows that are dropped. Convolutions with strides or dilation
+(`cpu_phases`) and with groups (`cpu_groups`) are made of such without, those of volumes and
+sequences of such of images (`cpu_planes`).
 """
 
 import itertools
@@ -155,18 +156,18 @@ def _as_product(a: Array, b: Array, *, wanted: int, shapes: tuple, geometry: Geo
     return jnp.tensordot(a, b[0, 0], 1)
 
 
-def _by_rows_more(a: Array, b: Array, *, wanted: int, shapes: tuple, geometry: Geometry) -> Array:
-    """Computes more rows of an output, or an input's gradient, than there are, and drops them.
+def _by_extra_rows(a: Array, b: Array, *, wanted: int, shapes: tuple, geometry: Geometry) -> Array:
+    """Computes extra rows of an output, or of an input's gradient, and drops them.
 
-    Padding that is larger than a window less one YNNPACK does not take, whose convolution has one
-    thread. Eigen's has all.
+    With padding larger than the window less one XLA leaves the convolution to Eigen, which uses all
+    threads, not to YNNPACK, which uses one.
     """
     (top, bottom), sides = geometry.pairs
     (n, height, *others), fh = shapes[wanted], shapes[KERNEL][0]
     padding = top + bottom if wanted == Y else 2 * (fh - 1) - top - bottom
-    more = max(1, fh - padding)
-    taller = [*shapes[:wanted], (n, height + more, *others), *shapes[wanted + 1 :]]
-    geometry = Geometry(((top, bottom + (more if wanted == Y else -more)), sides))
+    extra = max(1, fh - padding)
+    taller = [*shapes[:wanted], (n, height + extra, *others), *shapes[wanted + 1 :]]
+    geometry = Geometry(((top, bottom + (extra if wanted == Y else -extra)), sides))
     return _stock(a, b, wanted=wanted, shapes=tuple(taller), geometry=geometry)[:, :height]
 
 
@@ -261,9 +262,8 @@ def _plain_way_on_cpu(wanted: int, shapes: tuple, pairs: Pairs) -> Callable:
     tap, where taps, channels and outputs are few: 1.2 to 2.8 over patches. Winograd's: the kernel's
     gradient, 1 to 8; the output, 1 to 5; the input's gradient padded, 1 to 3, unpadded and of many
     channels, 1 to 2. Along rows: the output unpadded and wider than the input, 1.3 to 3, the
-    input's gradient unpadded or of five rows, 1 to 2. Rows more: what else XLA computes in one
-    thread, 1.2 to 3.
-    Elsewhere XLA's is as fast, or up to 3 times faster.
+    input's gradient unpadded or of five rows, 1 to 2. Extra rows, measured with AVX2: what else XLA
+    computes in one thread, 1.2 to 3. Elsewhere XLA's is as fast, or up to 3 times faster.
     """
     maps = [shape[1:3] for shape in shapes]
     window = maps[Y] if wanted == KERNEL else shapes[KERNEL][:2]
@@ -281,8 +281,8 @@ def _plain_way_on_cpu(wanted: int, shapes: tuple, pairs: Pairs) -> Callable:
         inside = all(f <= n for f, n in zip(shapes[KERNEL][:2], maps[Y], strict=True))
         many = inside and channels * outputs >= 512
         return _by_patches if unpadded or many or widened else _stock
-    kind = cpu_winograd.suits(maps[Y], most=1.35) and not (wanted == X and unpadded)
-    if tiled and min(channels, outputs) >= (32 if kind else 128):
+    filled = cpu_winograd.suits(maps[Y], most=1.35) and not (wanted == X and unpadded)
+    if tiled and min(channels, outputs) >= (32 if filled else 128):
         return _by_winograd
     if wanted == Y and outputs % 16 == 0 and math.prod(shapes[KERNEL]) <= _FEW_TERMS:
         return _by_taps
@@ -293,7 +293,7 @@ def _plain_way_on_cpu(wanted: int, shapes: tuple, pairs: Pairs) -> Callable:
     if wanted == Y and unpadded and outputs > channels >= 16:
         dropped = shapes[X][2] >= 1.25 * shapes[Y][2]  # a fifth of what is computed along rows
         return _by_patches if dropped and cpu_patches.suits(shapes[KERNEL]) else _along_rows
-    return _by_rows_more if _has_one_thread(wanted, shapes, pairs) else _stock
+    return _by_extra_rows if _has_one_thread(wanted, shapes, pairs) else _stock
 
 
 def _has_one_thread(wanted: int, shapes: tuple, pairs: Pairs) -> bool:

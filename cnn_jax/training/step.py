@@ -43,7 +43,8 @@ def make_train_step(
     state to carry or to save.
 
     Args:
-      model: its `apply` takes images and `train`.
+      model: its `apply` takes images and `train`; if it has a method `seen`, images are cut, see
+        `models.registry.seen_part`.
       tx: the optimizer.
       loss_fn: loss_fn(logits, batch) gives one value per example; the batch is as `augment_fn`
         leaves it.

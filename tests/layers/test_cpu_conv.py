@@ -75,13 +75,13 @@ def check_random_geometry(data, windows, channels):
         ("_by_winograd", 100, (3, 3), (1, 4)),
         ("_along_rows", 1, (1, 4), (1, 4)),
         ("_by_taps", 1, (1, 3), (1, 4)),
-        ("_by_rows_more", 1, (1, 4), (1, 4)),
+        ("_by_extra_rows", 1, (1, 4), (1, 4)),
         ("_stock", 1, (1, 3), (1, 4)),
     ],
 )
 def test_any_geometry_is_xlas_convolution(way, cached, windows, channels, monkeypatch):
     def way_on_cpu(wanted, **_):
-        none = way == "_by_rows_more" and wanted == KERNEL
+        none = way == "_by_extra_rows" and wanted == KERNEL
         return cpu_conv._stock if none else getattr(cpu_conv, way)
 
     monkeypatch.setattr(cpu_conv, "_way_on_cpu", way_on_cpu)
@@ -456,7 +456,7 @@ def test_one_thread_is_avoided_by_rows_that_are_dropped(shape, window, pairs, pa
 # batch, image and channels; window and outputs; padding; how the output, the kernel's gradient and
 # the input's gradient are computed on a CPU
 P, W, S = "_by_patches", "_by_winograd", "_stock"
-M, R, T = "_by_rows_more", "_along_rows", "_by_taps"
+M, R, T = "_by_extra_rows", "_along_rows", "_by_taps"
 WAYS = [
     ((2, 2, 2, 512), (3, 3, 512, 512), "SAME", (P, S, P)),  # VGG's last block
     ((2, 32, 32, 64), (3, 3, 64, 64), "SAME", (W, W, W)),
