@@ -128,8 +128,17 @@ def once_options() -> dict[str, int]:
 def _compile_pmap(
     step: Callable, example: tuple, options: dict | None, *, mesh: Mesh, donate: bool
 ) -> Callable:
-    """pmap wants one argument that differs between the devices: here their numbers."""
+    """pmap wants one argument that differs between the devices: here their numbers.
+
+    In several processes it also wants arrays to be lowered for, and takes no shapes.
+    """
     numbers = place(np.arange(mesh.size), sharded(mesh))
+
+    def array(leaf: jax.Array | jax.ShapeDtypeStruct) -> jax.Array | jax.ShapeDtypeStruct:
+        if isinstance(leaf, jax.Array) or jax.process_count() == 1:
+            return leaf
+        return place(np.zeros(leaf.shape, leaf.dtype), replicated(mesh))
+
     mapped = jax.pmap(
         lambda number, *arguments: step(*arguments),
         AXIS,
@@ -139,5 +148,5 @@ def _compile_pmap(
         axis_size=mesh.size,
         donate_argnums=(1,) if donate else (),
     )
-    compiled = mapped.lower(numbers, *example).compile(options)
+    compiled = mapped.lower(numbers, *jax.tree.map(array, example)).compile(options)
     return lambda *arguments: compiled(numbers, *arguments)

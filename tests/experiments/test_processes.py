@@ -134,6 +134,21 @@ def test_the_run_moved_from_two_to_four_to_one_is_the_run_of_one(moved, tmp_path
     assert read_json(workdir / "result.json")["test_accuracy"] == expected["test_accuracy"]
 
 
+@pytest.mark.parametrize("feed", ["resident", "streaming"])
+def test_a_program_per_device_takes_either_feed_in_two_processes(feed, tmp_path):
+    more = ["--config.parallel=pmap", f"--config.data.feed={feed}", "--config.train.steps=3"]
+    lines = [([*ARGUMENTS, *more, *flags, "--workdir=run"], {}) for flags, _ in _by_flags(2)]
+    codes, texts = Together(lines, devices=1, cwd=tmp_path).finish()
+    assert codes == [0, 0], texts
+    config = read_config(tmp_path / "run")
+    config.devices = 2
+    with jax.numpy_dtype_promotion("standard"):
+        expected = train_and_evaluate(config, tmp_path / "one")
+    found = read_json(tmp_path / "run" / "result.json")
+    assert (found["feed"], found["test_accuracy"]) == (feed, expected["test_accuracy"])
+    np.testing.assert_allclose(found["test_loss"], expected["test_loss"], rtol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("flag", "words"),
     [("--config.seed=1", "seed is 0 in process 0 and 1 in "), ("--workdir=b", "--workdir")],
