@@ -160,7 +160,7 @@ def _by_extra_rows(a: Array, b: Array, *, wanted: int, shapes: tuple, geometry: 
     """Computes extra rows of an output, or of an input's gradient, and drops them.
 
     With padding larger than the window less one XLA leaves the convolution to Eigen, which uses all
-    threads, not to YNNPACK, which uses one.
+    threads, not to YNNPACK, which mostly uses one.
     """
     (top, bottom), sides = geometry.pairs
     (n, height, *others), fh = shapes[wanted], shapes[KERNEL][0]
@@ -297,7 +297,7 @@ def _plain_way_on_cpu(wanted: int, shapes: tuple, pairs: Pairs) -> Callable:
 
 
 def _has_one_thread(wanted: int, shapes: tuple, pairs: Pairs) -> bool:
-    """Tells whether XLA leaves a convolution to YNNPACK, which computes it in one thread."""
+    """Tells whether XLA leaves a convolution to YNNPACK, and so to one thread, save large ones."""
     window = shapes[KERNEL][:2]
     pairs = turned(window, pairs) if wanted == X else pairs
     inside = all(sum(pair) < f for f, pair in zip(window, pairs, strict=True))
