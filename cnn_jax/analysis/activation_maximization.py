@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int, Key, PyTree
 from cnn_jax.analysis import image_parametrization as parametrization
 from cnn_jax.analysis.attribution import Network, check_labels, of_class
 from cnn_jax.analysis.features import Images, Prepare, activation
-from cnn_jax.analysis.iteration import iterate, output_shape
+from cnn_jax.analysis.iteration import iterate
 from cnn_jax.layers import identity
 
 Targets = Int[Array, " n"]
@@ -123,7 +123,7 @@ def _maximize(
     recipe: Recipe,
 ) -> Images:
     images = jax.ShapeDtypeStruct((len(targets), *image_shape), jnp.float32)
-    check_labels(targets, output_shape(objective, variables, images)[1])
+    check_labels(targets, objective, variables, images)
     key, start_key = jax.random.split(key)
     options = {"shape": image_shape, "spectrum": recipe.spectrum}
     numbers = parametrization.start(start_key, count=len(targets), **options)

@@ -6,6 +6,7 @@ Signed gradients keep the channels; `per_pixel` makes one number of them, to be 
 that is no class is a ValueError; inside of a compiled function it can't be told.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
@@ -52,15 +53,20 @@ def of_class(logits: Float[Array, "n classes"], labels: Labels) -> Float[Array, 
     >>> of_class(jnp.array([[1.0, 2.0], [3.0, 4.0]]), jnp.array([1, 0])).tolist()
     [2.0, 3.0]
     """
-    check_labels(labels, logits.shape[1])
+    _check_range(labels, logits.shape[1])
     return jnp.take_along_axis(logits, labels[:, None], axis=1)[:, 0]
 
 
-def check_labels(labels: Labels, count: int) -> None:
-    """Raises ValueError for a label that is none of so many classes, where its value is known.
+def check_labels(labels: Labels, scores: Callable, *arrays: PyTree) -> None:
+    """Raises ValueError for a label that is no column of scores(*arrays), where its value is known.
 
-    >>> check_labels(jnp.array([0, 3]), 4)
+    >>> check_labels(jnp.array([0, 3]), jnp.outer, jnp.ones(2), jnp.ones(4))
     """
+    if not isinstance(labels, jax.core.Tracer):
+        _check_range(labels, output_shape(scores, *arrays)[1])
+
+
+def _check_range(labels: Labels, count: int) -> None:
     if isinstance(labels, jax.core.Tracer):
         return
     for label in np.asarray(labels):
@@ -113,7 +119,7 @@ def smooth_grad(
     """
     per_dimension(samples, 1, "samples")
     network = Network(model, prepare)
-    check_labels(labels, output_shape(network, variables, images)[1])
+    check_labels(labels, network, variables, images)
     spread = images.max((1, 2, 3), keepdims=True) - images.min((1, 2, 3), keepdims=True)
     step = _SmoothStep(network)
     keys = jax.random.split(key, samples)
@@ -167,7 +173,7 @@ def integrated_gradients(
     """
     per_dimension(steps, 1, "steps")
     network = Network(model, prepare)
-    check_labels(labels, output_shape(network, variables, images)[1])
+    check_labels(labels, network, variables, images)
     baseline = jnp.broadcast_to(jnp.asarray(baseline, images.dtype), images.shape)
     along = (jnp.arange(steps, dtype=images.dtype) + 0.5) / steps
     step = _PathStep(network)

@@ -28,7 +28,7 @@ from cnn_jax.analysis.run_record import RunRecord, counted
 
 MOST_CLASSES, MOST_POINTS = 30, 500
 _MARKERS = ("None", "s", "^", "D", "v", "x")  # where there are more groups than colours
-_LEGEND_CHARACTERS = 72  # that a line of it holds, with seven for each sample and gap
+_LEGEND_CHARACTERS = 70  # that a line of it holds, with seven for each sample and gap
 _HEAT_MAP = ListedColormap([(*to_rgb(HEAT), alpha) for alpha in np.linspace(0, 1, 256)])
 
 
